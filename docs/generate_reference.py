@@ -1,4 +1,4 @@
-"""Writes docs/reference from the comments in proto/ and the table of reasons.
+"""Writes docs/reference from the comments in proto/ and the tables of reasons and log events.
 
     python docs/generate_reference.py [DIRECTORY]
 
@@ -41,6 +41,7 @@ from google.rpc import code_pb2
 
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.errors import PREFIX, TREATMENTS, Treatment
+from ingot_server.log_events import Event
 
 _NAMES: Final = {
     FieldDescriptorProto.TYPE_DOUBLE: "double",
@@ -226,11 +227,22 @@ def _index(files: list[FileDescriptorProto]) -> str:
         for file in files
         if not file.service
     ]
+    lines += ["## Operation", "- [Log events](log_events.md)"]
     text = "\n\n".join(lines) + "\n"
     return (
         text.replace("\n\n- ", "\n- ")
         .replace("Services\n-", "Services\n\n-")
         .replace("Resources\n-", "Resources\n\n-")
+        .replace("Operation\n-", "Operation\n\n-")
+    )
+
+
+def _log_events() -> str:
+    rows = "\n".join(f"| `{event.event_name}` | {event.value} |" for event in Event)
+    return (
+        "# Log events\n\nGenerated from `server/ingot_server/log_events.py`. "
+        "[Logs](../logs.md) says what a line has.\n\n| event | meaning |\n| --- | --- |\n"
+        f"{rows}\n"
     )
 
 
@@ -243,6 +255,7 @@ def main(directory: Path) -> None:
     for file in contract.files:
         page = directory / f"{Path(file.name).stem}.md"
         page.write_text(Page(file, homes, contract).text())
+    (directory / "log_events.md").write_text(_log_events())
     (directory / "README.md").write_text(_index(contract.files))
 
 

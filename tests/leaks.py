@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ingot_server.redaction import RedactingFormatter
+from ingot_server.event_log import TextFormatter
 
 MARK: Final = "N0TsH0WN"
 
@@ -64,7 +64,7 @@ class LeakHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self.setFormatter(RedactingFormatter("%(name)s: %(message)s"))
+        self.setFormatter(TextFormatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith("ingot_server"):

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import re
 import secrets
 import tomllib
@@ -30,10 +29,12 @@ from typing import Final
 from ingot.v1.scope_pb2 import Scope
 from ingot_server.caller_limits import NO_LIMITS, CallerLimits
 from ingot_server.config import Settings
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 from ingot_server.setting_values import SettingError, read_setting_file
 from ingot_server.watched_file import FileVersion, changes, file_version
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 FILE_VARIABLE: Final = "INGOT_TOKENS_FILE"
 VARIABLE: Final = "INGOT_TOKENS"
@@ -98,9 +99,9 @@ class AccessTokens:
             try:
                 self._by_digest = await asyncio.to_thread(self._read)
             except SettingError as error:
-                logger.error("%s The tokens stay as they were.", error)
+                logger.error(Event.TOKENS_NOT_READ, "%s The tokens stay as they were.", error)
             else:
-                logger.info("%s: %d tokens", FILE_VARIABLE, len(self._by_digest))
+                logger.info(Event.TOKENS_READ, "%s: %d tokens", FILE_VARIABLE, len(self._by_digest))
 
     def _read(self) -> dict[bytes, AccessToken]:
         tokens = list(self._given)

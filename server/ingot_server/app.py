@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from ingot_server.api.system_service import SystemService
 from ingot_server.api.webhook_service import WebhookService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
+from ingot_server.event_log import EventLogger
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.previews import Previews
@@ -41,13 +41,14 @@ from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.media_list import MediaList
+from ingot_server.log_events import Event
 from ingot_server.process.stop_signals import stop_signals
 from ingot_server.redis import connect
 from ingot_server.redis_checks import wait_until_usable
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 class Addresses(NamedTuple):
@@ -157,7 +158,7 @@ async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with running(settings, reuse_port=reuse_port) as addresses:
         if addresses.http:
-            logger.info("serving HTTP on %s", addresses.http)
-        logger.info("serving gRPC on %s", addresses.grpc)
+            logger.info(Event.SERVING, "serving HTTP on %s", addresses.http)
+        logger.info(Event.SERVING, "serving gRPC on %s", addresses.grpc)
         await stopped.wait()
-        logger.info("draining")
+        logger.info(Event.DRAINING, "draining")

@@ -18,14 +18,15 @@ from ingot_server.api.exposure import require_guarded
 from ingot_server.caller_limits import LIMITS
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.event_log import EventLogger, JsonFormatter, TextFormatter
 from ingot_server.extractor.versions import ExtractorError
+from ingot_server.log_events import Event
 from ingot_server.output import open_missing_descriptors, write_lossily
 from ingot_server.process.init import continue_as_child_of_init
-from ingot_server.redaction import RedactingFormatter
 from ingot_server.setting_checks import SIGNING_HINT
-from ingot_server.setting_values import SettingError
+from ingot_server.setting_values import LogFormat, SettingError
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # These commands print what they do or find.
 _LOG_LEVELS: Final = {"extractor": logging.WARNING, "doctor": logging.CRITICAL}
@@ -55,22 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command in _SERVICES:
         continue_as_child_of_init()
         write_lossily()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = _LOG_LEVELS.get(options.command, logging.INFO)
-    logging.basicConfig(level=level, handlers=[handler])
-    # It warns of each try; what comes of the last one is in an error of Ingot.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    log = _begin_log(options.command)
     forget_library_variables(os.environ)
     try:
         environment = {**os.environ, **_flags(options)}
         if options.command == "doctor":
             sys.exit(_doctor(environment, options))
         settings = Settings.from_environment(environment)
-        for name in Settings.unknown(environment):
-            logger.warning(
-                "%s is not a setting of Ingot; docs/settings.md lists all settings", name
-            )
+        _follow_settings(log, settings, options.command)
+        _warn_of_unknown(environment)
         if options.command in {"up", "serve"}:
             require_guarded(settings)
         if options.command == "up":
@@ -88,6 +82,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _begin_log(command: str) -> logging.Handler:
+    """Write the log to standard error, as text until the settings are known."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter())
+    logging.basicConfig(level=_LOG_LEVELS.get(command, logging.INFO), handlers=[handler])
+    # It warns of each try; what comes of the last one is in an error of Ingot.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    return handler
+
+
+def _follow_settings(log: logging.Handler, settings: Settings, command: str) -> None:
+    if settings.log_format is LogFormat.JSON:
+        log.setFormatter(JsonFormatter())
+    if command not in _LOG_LEVELS:
+        logging.getLogger().setLevel(settings.log_level.upper())
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    for name in Settings.unknown(environment):
+        logger.warning(
+            Event.UNKNOWN_SETTING,
+            "%s is not a setting of Ingot; docs/settings.md lists all settings",
+            name,
+        )
 
 
 def forget_library_variables(environment: MutableMapping[str, str]) -> None:

@@ -31,6 +31,8 @@ from ingot_server.setting_values import (
     FILE,
     ByteSize,
     CacheSharing,
+    LogFormat,
+    LogLevel,
     Secret,
     SettingError,
     format_value,
@@ -495,6 +497,14 @@ class Settings:
     )
     shutdown_timeout: timedelta = _setting(
         timedelta(seconds=4), "time for running calls to end when the server stops"
+    )
+    log_format: LogFormat = _setting(
+        LogFormat.TEXT,
+        "`text` for people, or `json` for programs: one object per line, see logs.md",
+    )
+    log_level: LogLevel = _setting(
+        LogLevel.INFO,
+        "least important events that are logged: `debug`, `info`, `warning` or `error`",
     )
 
     @classmethod

@@ -25,11 +25,11 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
+from ingot_server.reason_names import PREFIX as PREFIX
+from ingot_server.reason_names import reason_name as reason_name
 from ingot_server.redaction import redact
 
 DOMAIN: Final = "ingot.v1"
-PREFIX: Final = "REASON_"
-
 # A message may quote a source, and a job's record and its watches carry it.
 _MESSAGE_CHARACTERS: Final = 4000
 _METADATA_CHARACTERS: Final = 1000
@@ -304,11 +304,6 @@ def quota_exceeded(
         metadata={"quota": quota, "limit": str(limit)},
         retry_after=retry_after,
     )
-
-
-def reason_name(reason: Reason.ValueType) -> str:
-    """Return the name of a reason as in ErrorInfo, without the enum's prefix."""
-    return Reason.Name(reason).removeprefix(PREFIX)
 
 
 def _utf8(text: str) -> str:

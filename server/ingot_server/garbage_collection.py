@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.records import Records
 from ingot_server.journal.leftovers import find_leftovers
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.garbage import Garbage, GarbageCollector
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis, connect, unavailable
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _LAST_RUN: Final = "gc"
 _CHECK_SECONDS: Final = 300.0
@@ -57,9 +58,15 @@ async def keep_collecting(redis: Redis, catalog: Catalog, blobs: Blobs, settings
             if is_due:
                 async for garbage in _find(collector, redis, blobs, settings):
                     if await collector.remove(garbage):
-                        logger.info("gc: removed %s", _line(garbage))
+                        logger.info(Event.GARBAGE_REMOVED, "gc: removed %s", _line(garbage))
         except Failure as failure:
-            logger.warning("gc: %s: %s", reason_name(failure.reason), failure.message)
+            logger.warning(
+                Event.GARBAGE_COLLECTION_FAILED,
+                "gc: %s: %s",
+                reason_name(failure.reason),
+                failure.message,
+                reason=failure.reason,
+            )
 
 
 async def _find(

@@ -6,13 +6,15 @@ each of them would write a line each time.
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
 from typing import Final
 
-logger = logging.getLogger(__name__)
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
+
+logger = EventLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 3.0
@@ -43,11 +45,20 @@ class Outage:
         with self._lock:
             if not self._failures:
                 self._began, self._reminder = now, _FIRST_REMINDER_SECONDS
-                logger.warning("%s cannot be used, Ingot waits for it: %s", self._server, cause)
+                logger.warning(
+                    Event.SERVER_LOST,
+                    "%s cannot be used, Ingot waits for it: %s",
+                    self._server,
+                    cause,
+                )
             elif now - self._began >= self._reminder:
                 self._reminder = min(2 * self._reminder, self._reminder + _LONGEST_REMINDER_SECONDS)
                 logger.warning(
-                    "%s has not been usable for %d s: %s", self._server, now - self._began, cause
+                    Event.SERVER_LOST,
+                    "%s has not been usable for %d s: %s",
+                    self._server,
+                    now - self._began,
+                    cause,
                 )
             failures = self._failures.get(task, 0)
             self._failures[task] = failures + 1
@@ -62,6 +73,7 @@ class Outage:
             self._failures.pop(task, None)
             if not self._failures:
                 logger.info(
+                    Event.SERVER_BACK,
                     "%s can be used again after %.1f s",
                     self._server,
                     time.monotonic() - self._began,

@@ -8,7 +8,6 @@ URL it was.
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Final
 
@@ -37,10 +36,3 @@ def redact(text: str) -> str:
         text = _PARAMETER.sub(rf"\1{_CUT}", text)
     text = _BEARER.sub(rf"\1 {_CUT}", text)
     return _BOT.sub(f"/bot{_CUT}", text)
-
-
-class RedactingFormatter(logging.Formatter):
-    """Formats log records with their exceptions, without secrets."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import ScrubProgress
 from ingot_server.library.scrubber import Scrubbed, Scrubber
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis, connect, unavailable
 from ingot_server.redis_lock import redis_lock
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # The names of the two scrubs, which go on where each of them stopped.
 COMMAND: Final = "command"
@@ -72,7 +73,13 @@ async def keep_scrubbing(redis: Redis, catalog: Catalog, blobs: Blobs, settings:
                     if token is not None:
                         await _scrub_if_due(scrubber, interval)
         except Failure as failure:
-            logger.warning("scrub: %s: %s", reason_name(failure.reason), failure.message)
+            logger.warning(
+                Event.SCRUB_FAILED,
+                "scrub: %s: %s",
+                reason_name(failure.reason),
+                failure.message,
+                reason=failure.reason,
+            )
 
 
 async def _scrub_if_due(scrubber: Scrubber, interval: timedelta) -> None:
@@ -86,8 +93,8 @@ async def _scrub_if_due(scrubber: Scrubber, interval: timedelta) -> None:
         progress = _from_the_beginning()
     async for scrubbed in _go_on(scrubber, WORKERS, progress):
         for line in _lines(scrubbed):
-            logger.warning("scrub: %s", line)
-    logger.info("scrub: %s", _summary(progress))
+            logger.warning(Event.SCRUB_FOUND, "scrub: %s", line)
+    logger.info(Event.SCRUB_ENDED, "scrub: %s", _summary(progress))
 
 
 def _from_the_beginning() -> ScrubProgress:

@@ -46,6 +46,22 @@ class CacheSharing(enum.StrEnum):
         return owner if self is CacheSharing.PRIVATE else ""
 
 
+class LogFormat(enum.StrEnum):
+    """How the log is written, see event_log.py."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """The least important events that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def parse_value(name: str, text: str, kind: type[Any]) -> object:
     """Parse the text of the variable `name` as a `kind`. Raises SettingError if it is none."""
     try:
@@ -70,6 +86,8 @@ _EXPECTED: Final[Mapping[type[object], str]] = {
     timedelta: "a duration such as `30s`, `5m` or `1h`, or a number of seconds",
     ByteSize: "a size such as `512MiB` or `20GiB`, or a number of bytes",
     CacheSharing: "`shared` or `private`",
+    LogFormat: "`text` or `json`",
+    LogLevel: "`debug`, `info`, `warning` or `error`",
     int: "a whole number that is not negative",
 }
 

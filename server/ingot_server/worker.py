@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +20,7 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
+from ingot_server.event_log import EventLogger, log_context
 from ingot_server.extractor.canary import keep_checking
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.versions import Versions
@@ -48,6 +48,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.tenants import TENANT
 from ingot_server.library.uploads import Uploads
+from ingot_server.log_events import Event
 from ingot_server.outage import Outage
 from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.await_job import JobWaiter
@@ -69,7 +70,7 @@ from ingot_server.transfer.scratch import Scratch
 from ingot_server.webhooks.deliver import keep_delivering
 from ingot_server.webhooks.storage import keep_stored
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _BACKGROUND_PAUSE_SECONDS: Final = 1.0
 _ANNOUNCEMENT: Final = "announcement"
@@ -167,7 +168,7 @@ class Worker:
         await self._feed.start()
         await self._scratch.start()
         for message in shortcomings():
-            logger.warning("%s See `ingot-server doctor`.", message)
+            logger.warning(Event.CONFINEMENT_INCOMPLETE, "%s See `ingot-server doctor`.", message)
         await self._prober.start()
         if self._fetches:
             await self._egress.start()
@@ -307,11 +308,21 @@ class Worker:
 
     async def _run_attempt(self, claim: Claim) -> None:
         TENANT.set(self._settings.cache_sharing.tenant_of(claim.job.requested_by))
+        with log_context(job_id=claim.job.id, media_id=claim.job.media.id):
+            await self._hold_and_run(claim)
+
+    async def _hold_and_run(self, claim: Claim) -> None:
         try:
             async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
-            logger.info("job %s is abandoned: %s", claim.job.id, lost)
+            logger.info(
+                Event.JOB_ABANDONED,
+                "job %s is abandoned: %s",
+                claim.job.id,
+                lost,
+                job_id=claim.job.id,
+            )
         except asyncio.CancelledError:
             with contextlib.suppress(LeaseLost):
                 await self._records.release(claim.job.id, claim.token, deferred=True)
@@ -328,13 +339,20 @@ class Worker:
             await self._end_attempt(job, lease, failure)
         except Exception:
             # The job must end with an error even if Ingot itself is at fault.
-            logger.exception("job %s", job.id)
+            logger.exception(Event.JOB_DEFECT, "job %s", job.id, job_id=job.id)
             await self._end_attempt(job, lease, _internal_error(job.id))
         else:
             match result:
                 case Stored(media, cached):
                     await lease.update(succeeded(media, cached=cached))
-                    logger.info("job %s stored %s", job.id, lease.job.media.id)
+                    logger.info(
+                        Event.JOB_SUCCEEDED,
+                        "job %s stored %s",
+                        job.id,
+                        lease.job.media.id,
+                        job_id=job.id,
+                        media_id=lease.job.media.id,
+                    )
                 case Previewed(media):
                     await lease.update(succeeded(media, cached=False))
                 case Expanded():
@@ -356,7 +374,16 @@ class Worker:
 
     async def _end_attempt(self, job: Job, lease: Lease, failure: Failure) -> None:
         """Release a job for its next attempt, or end it with the failure."""
-        logger.info("job %s, attempt %d: %s", job.id, job.attempt, reason_name(failure.reason))
+        logger.info(
+            Event.ATTEMPT_FAILED,
+            "job %s, attempt %d: %s",
+            job.id,
+            job.attempt,
+            reason_name(failure.reason),
+            job_id=job.id,
+            attempt=job.attempt,
+            reason=failure.reason,
+        )
         if failure.transient and not failure.final and job.attempt < self._settings.attempts:
             backoff: timedelta = self._settings.retry_backoff * 2 ** (job.attempt - 1)
             waiting = JobWaiting(cause=_CAUSES.get(failure.reason, JobWaiting.CAUSE_RETRY))
@@ -380,7 +407,13 @@ class Worker:
                 if is_due:
                     await Uploads(self._blobs, self._settings).sweep()
             except Failure as failure:
-                logger.warning("uploads: %s: %s", reason_name(failure.reason), failure.message)
+                logger.warning(
+                    Event.UPLOAD_SWEEP_FAILED,
+                    "uploads: %s: %s",
+                    reason_name(failure.reason),
+                    failure.message,
+                    reason=failure.reason,
+                )
             await asyncio.sleep(interval)
 
 
@@ -390,7 +423,7 @@ async def _run_again_if_it_fails(task: Callable[[], Awaitable[None]]) -> None:
         try:
             return await task()
         except Exception:
-            logger.exception("a task of this worker failed and is started again")
+            logger.exception(Event.TASK_FAILED, "a task of this worker failed and is started again")
             await asyncio.sleep(_BACKGROUND_PAUSE_SECONDS)
 
 

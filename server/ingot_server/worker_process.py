@@ -21,13 +21,15 @@ from celery.exceptions import SecurityWarning
 from ingot_server.celery_worker import CeleryWorker
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.queue import TASK_NAME, celery_app, queue_name
 from ingot_server.jobs.workers import this_worker
+from ingot_server.log_events import Event
 from ingot_server.process.allocator import return_large_buffers
 from ingot_server.worker import Worker, slots_of
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # Without Redis a stop takes about this long; whoever waits for it kills it a little later.
 _STOP_SECONDS: Final = 5.0
@@ -68,7 +70,7 @@ class WorkerProcess:
         self._wait_until_stopped()
         if worker.was_stopped:
             return worker.exitcode or 0
-        logger.error("Celery ended although no signal had stopped it")
+        logger.error(Event.CELERY_ENDED, "Celery ended although no signal had stopped it")
         return worker.exitcode or 1
 
     def _run_job(self, job_id: str) -> None:
@@ -79,7 +81,7 @@ class WorkerProcess:
     def _begin(self, **_: object) -> None:
         self._wait_for(self._worker.accept_jobs())
         slots = (f"{count} {_PLURALS[work]}" for work, count in self._slots.items())
-        logger.info("ready for %s at the same time", " and ".join(slots))
+        logger.info(Event.WORKER_READY, "ready for %s at the same time", " and ".join(slots))
 
     def _stop(self) -> None:
         # Celery waits for its running tasks before it ends; this makes them end.

@@ -9,8 +9,9 @@ import pytest
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.event_log import TextFormatter
 from ingot_server.jobs.display_name import name_of_url
-from ingot_server.redaction import RedactingFormatter, redact
+from ingot_server.redaction import redact
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,6 @@ def test_no_log_shows_what_an_exception_quotes() -> None:
     except ValueError:
         record = logging.LogRecord("a", logging.ERROR, "", 1, "at %s", (), sys.exc_info())
         record.args = ("https://h/?key=hunter2",)
-    line = RedactingFormatter("%(message)s").format(record)
+    line = TextFormatter("%(message)s").format(record)
     assert "cannot GET https://***@h/x?sig=***" in line
     assert "hunter2" not in line

@@ -13,7 +13,6 @@ private. If Redis is lost, every call asks the source.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -29,13 +28,15 @@ from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressGrant, EgressProxy
 from ingot_server.egress.tls import tls_context
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.catalog import Catalog
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis
 from ingot_server.resolve import ResolvedUrl
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import PreflightSource
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 PAUSE_SECONDS: Final = 30.0
 _REDIS_SECONDS: Final = 1.0
@@ -127,7 +128,13 @@ class Preflight:
         else:
             exists, why = _MEANINGS.get(status), f"status {status}"
         if exists is None:
-            logger.info("preflight: %s does not say whether %s exists: %s", host, key, why)
+            logger.info(
+                Event.PREFLIGHT_UNDECIDED,
+                "preflight: %s does not say whether %s exists: %s",
+                host,
+                key,
+                why,
+            )
             self._paused_until[host] = now() + PAUSE_SECONDS
         else:
             await self._remember(key, exists)
@@ -170,4 +177,9 @@ class Preflight:
             async with asyncio.timeout(_REDIS_SECONDS):
                 await self._redis.set(self._redis.key(_EXISTS + key), value, px=lifetime)
         except (RedisError, OSError, TimeoutError) as exc:
-            logger.info("preflight: Redis did not store whether %s exists: %r", key, exc)
+            logger.info(
+                Event.PREFLIGHT_NOT_STORED,
+                "preflight: Redis did not store whether %s exists: %r",
+                key,
+                exc,
+            )

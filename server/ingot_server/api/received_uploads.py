@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 from ingot_server.api.caller import CALLER
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.stored_bytes import StoredBytes
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 async def require_bytes(daily_bytes: DailyBytes, stored_bytes: StoredBytes) -> None:
@@ -28,4 +28,9 @@ async def count_daily_bytes(daily_bytes: DailyBytes, size_bytes: int) -> None:
     try:
         await daily_bytes.count(caller.key, size_bytes)
     except Failure as failure:
-        logger.warning("bytes of an upload are not counted: %s", failure.message)
+        logger.warning(
+            Event.UPLOAD_NOT_COUNTED,
+            "bytes of an upload are not counted: %s",
+            failure.message,
+            reason=failure.reason,
+        )

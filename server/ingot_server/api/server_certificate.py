@@ -7,7 +7,6 @@ that could be used stay. Connections that are open keep what they began with.
 
 from __future__ import annotations
 
-import logging
 import ssl
 import threading
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from typing import Final
 import grpc
 
 from ingot_server.config import Settings
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 from ingot_server.setting_values import SettingError
 from ingot_server.watched_file import FileVersion, file_version
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 Version = tuple[FileVersion, ...]
 
@@ -88,10 +89,18 @@ class ServerCertificate:
             if version not in (self._latest.version, self._refused):
                 try:
                     self._latest = self._read()
-                    logger.info("the certificate in %s is used from now on", self._certificate_file)
+                    logger.info(
+                        Event.CERTIFICATE_READ,
+                        "the certificate in %s is used from now on",
+                        self._certificate_file,
+                    )
                 except SettingError as error:
                     self._refused = version
-                    logger.error("%s The certificate that was read before stays in use.", error)
+                    logger.error(
+                        Event.CERTIFICATE_NOT_READ,
+                        "%s The certificate that was read before stays in use.",
+                        error,
+                    )
             return self._latest
 
     def _version(self) -> Version:

@@ -6,7 +6,6 @@ sources are cut: an error must arrive, however long the URL in it is.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -23,8 +22,10 @@ from ingot.v1 import reason_pb2
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.times import invalid_times
 from ingot_server.errors import Failure, Treatment
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
@@ -91,7 +92,15 @@ def invalid(violations: Mapping[str, str]) -> Failure:
 def unexpected(method: str, error: Exception) -> Failure:
     """Return the failure of a call that met a defect. Log the cause, which stays in the server."""
     correlation_id = secrets.token_hex(8)
-    logger.error("%s failed, correlation_id=%s", method, correlation_id, exc_info=error)
+    logger.error(
+        Event.CALL_FAILED,
+        "%s failed, correlation_id=%s",
+        method,
+        correlation_id,
+        exc_info=error,
+        method=method,
+        correlation_id=correlation_id,
+    )
     return Failure(
         reason_pb2.REASON_INTERNAL,
         "The server failed because of a defect in Ingot. Report it with the lines of the server's "

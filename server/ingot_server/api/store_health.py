@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,11 +11,13 @@ from redis.exceptions import RedisError
 
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis
 from ingot_server.redis_checks import require_writes
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 REDIS_SECONDS: Final = 1.0
 # Each question is one request to the bucket, so it is asked less often while the answer is good.
@@ -73,11 +74,11 @@ class StoreHealth:
                 self.usable &= ~store
                 if before != self.usable:
                     why = str(error) or f"no answer within {_ANSWER_SECONDS:g} s"
-                    logger.warning("%s cannot be used: %s", store.name, why)
+                    logger.warning(Event.STORE_LOST, "%s cannot be used: %s", store.name, why)
             else:
                 self.usable |= store
                 if before != self.usable:
-                    logger.info("%s can be used again", store.name)
+                    logger.info(Event.STORE_BACK, "%s can be used again", store.name)
             if before != self.usable:
                 await changed(self.usable)
             await asyncio.sleep(seconds if store in self.usable else min(seconds, AGAIN_SECONDS))

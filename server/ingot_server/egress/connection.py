@@ -10,7 +10,6 @@ cancels the current stage), when its grant is revoked, or when no byte moves for
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +33,10 @@ from ingot_server.egress.refusal import NAME, Refusal
 from ingot_server.egress.stream import HeadTooLarge, Stream
 from ingot_server.egress.upstream import Upstream, check_connect_response
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 
-_LOG: Final = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _CLOSE_SECONDS: Final = 1.0
@@ -294,7 +295,12 @@ class Connection:
         )
 
     def _log_refusal(self, refusal: Refusal) -> None:
-        level = logging.WARNING if refusal.error == "destination_ip_prohibited" else logging.INFO
+        is_forbidden = refusal.error == "destination_ip_prohibited"
+        log = logger.warning if is_forbidden else logger.info
         holder = self._grant.holder if self._grant else "an unknown client"
         why = refusal.note or refusal.explanation
-        _LOG.log(level, "%s of %s: %s: %s", self._authority, holder, refusal.error, why)
+        log(
+            *(Event.EGRESS_REFUSED, "%s of %s: %s: %s"),
+            *(self._authority, holder, refusal.error, why),
+            error=refusal.error,
+        )

@@ -13,7 +13,6 @@ probed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,16 +28,18 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
+from ingot_server.event_log import EventLogger
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Resolved
 from ingot_server.extractor.versions import RELEASED, ExtractorError, Locked, Versions
 from ingot_server.jobs.throttle import COOKIES_MAY_HELP
+from ingot_server.log_events import Event
 from ingot_server.probe.prober import Prober
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity, Source
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _MAX_DOWNLOAD: Final = timedelta(minutes=5)
 _POLLS_PER_INTERVAL: Final = 4
@@ -113,6 +114,7 @@ async def check(versions: Versions, settings: Settings, sources: Sources) -> Can
             return CanaryCheck(version, failures)
         versions.rollback()
     logger.warning(
+        Event.EXTRACTOR_ROLLED_BACK,
         "yt-dlp %s fails with canaries that work with %s, which is in use again: %s",
         *(version, versions.version, describe(again)),
     )
@@ -135,11 +137,13 @@ async def keep_checking(versions: Versions, settings: Settings, sources: Sources
                 if is_due:
                     checked = await check(versions, settings, sources)
                     if checked.failures and not checked.back_to:
-                        logger.warning("canaries fail: %s", describe(checked.failures))
+                        logger.warning(
+                            Event.CANARIES_FAILED, "canaries fail: %s", describe(checked.failures)
+                        )
         except Locked:
             continue
         except (ExtractorError, OSError) as error:
-            logger.warning("yt-dlp could not be checked: %s", error)
+            logger.warning(Event.CANARIES_NOT_RUN, "yt-dlp could not be checked: %s", error)
 
 
 def describe(failures: Mapping[str, Failure]) -> str:

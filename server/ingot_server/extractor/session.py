@@ -10,7 +10,6 @@ What follows from the ways in which that process can end:
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from ingot.v1.media_pb2 import SideFile
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
+from ingot_server.event_log import EventLogger
 from ingot_server.extractor.failures import crashed, failure_of_report
 from ingot_server.extractor.protocol import Report, Request
 from ingot_server.extractor.result import (
@@ -36,9 +36,10 @@ from ingot_server.extractor.result import (
     resolved,
 )
 from ingot_server.extractor.watchdog import MemoryWatchdog, RateWatchdog
+from ingot_server.log_events import Event
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 class Session:
@@ -68,6 +69,7 @@ class Session:
         version = message["version"]
         if version != self._version:
             logger.warning(
+                Event.EXTRACTOR_FELL_BACK,
                 "extraction ran yt-dlp %s although %s is in use: %s",
                 *(version, self._version, self._child.stderr[-500:]),
             )
@@ -127,10 +129,17 @@ class Session:
                 if message["kind"] == "side_file":
                     found.append(_side_file(directory, message))
                 elif message["kind"] == "missing":
-                    logger.warning("side files: %s", message["message"])
+                    logger.warning(
+                        Event.SIDE_FILES_INCOMPLETE, "side files: %s", message["message"]
+                    )
         except Failure as failure:
             # The media file is complete: a missing thumbnail must not lose it.
-            logger.warning("side files: %s", failure.message)
+            logger.warning(
+                Event.SIDE_FILES_INCOMPLETE,
+                "side files: %s",
+                failure.message,
+                reason=failure.reason,
+            )
         return tuple(found)
 
     async def _next(self, *watchdogs: RateWatchdog | MemoryWatchdog) -> dict[str, Any]:
@@ -171,7 +180,9 @@ async def _receive(child: ChildProcess) -> dict[str, Any]:
         raise crashed(str(error)) from error
     if message is None:
         code = await child.wait()
-        logger.warning("extraction %s: %s", describe_exit(code), child.stderr[-2000:])
+        logger.warning(
+            Event.EXTRACTION_KILLED, "extraction %s: %s", describe_exit(code), child.stderr[-2000:]
+        )
         raise crashed(
             "it needed more memory than INGOT_EXTRACTOR_MEMORY allows"
             if code == 70
@@ -180,7 +191,9 @@ async def _receive(child: ChildProcess) -> dict[str, Any]:
     if message["kind"] == "failed":
         fields = {key: value for key, value in message.items() if key != "kind"}
         failure = failure_of_report(Report(**{**fields, "kinds": tuple(fields["kinds"])}))
-        logger.info("extraction failed: %r: %s", failure, message["message"])
+        logger.info(
+            Event.EXTRACTION_FAILED, "extraction failed: %r: %s", failure, message["message"]
+        )
         raise failure
     return message
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import logging
 import os
 import shutil
 import sys
@@ -31,10 +30,12 @@ from packaging.requirements import Requirement
 
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.extractor.canary import Sources, canaries, check, describe, try_version
 from ingot_server.extractor.versions import ExtractorError, InUse, Versions, order
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 PrintLine = Callable[[str], None]
 
@@ -248,7 +249,7 @@ async def _complete(
             if requirement.name in _ALWAYS:
                 raise
             print_line(f"{requirement} could not be installed, so yt-dlp runs without it.")
-            logger.info("%s", error)
+            logger.info(Event.EXTRACTOR_NOT_UPDATED, "%s", error)
 
 
 def _is_missing(requirement: Requirement) -> bool:

@@ -19,7 +19,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import logging
 import os
 import re
 import shutil
@@ -33,8 +32,10 @@ from pathlib import Path
 from typing import Final
 
 from ingot_server.config import Settings
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 RELEASED: Final = "released"
 """The version that was released with Ingot; it has no directory."""
@@ -275,7 +276,7 @@ class Versions:
     def _warn_once(self, message: str) -> None:
         if message != self._last_warning:
             self._last_warning = message
-            logger.warning("%s", message)
+            logger.warning(Event.EXTRACTOR_FELL_BACK, "%s", message)
 
 
 @contextlib.contextmanager

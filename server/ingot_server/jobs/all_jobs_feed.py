@@ -10,7 +10,6 @@ since. If Redis has lost that, every watch starts over.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,13 +20,15 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import SnapshotEnd
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.history import Change, resume_token_expired
 from ingot_server.jobs.journal_index import Restore
 from ingot_server.jobs.position import BEGINNING, Position, SnapshotCursor, version
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.watches import AllJobsWatch
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 PAGE: Final = 200
 _RESTORE_SECONDS: Final = 0.5
@@ -153,7 +154,12 @@ class AllJobsFeed:
             try:
                 await self._restore()
             except Failure as failure:
-                logger.debug("watches of all jobs wait: %s", failure.message)
+                logger.debug(
+                    Event.WATCHES_WAIT,
+                    "watches of all jobs wait: %s",
+                    failure.message,
+                    reason=failure.reason,
+                )
                 await asyncio.sleep(_RESTORE_SECONDS)
             else:
                 return

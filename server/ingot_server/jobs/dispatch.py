@@ -9,7 +9,6 @@ ready, or gives up a slot, dispatches at once; the sweep of each worker does so 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,11 +20,13 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.transition import Transition, milliseconds
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # In one call; what is left is dispatched by the next one.
 _AT_ONCE: Final = 64
@@ -182,10 +183,22 @@ class Dispatcher:
             done = await self.run(*kinds)
         except Failure as failure:
             # The sweep says so in the log.
-            logger.debug("nothing was dispatched: %s", failure.message)
+            logger.debug(
+                Event.DISPATCH_WAITS,
+                "nothing was dispatched: %s",
+                failure.message,
+                reason=failure.reason,
+            )
             return None
         for job_id, refused in done.unsent.items():
-            logger.warning("job %s: %s", job_id, refused.message)
+            logger.warning(
+                Event.DISPATCH_REFUSED,
+                "job %s: %s",
+                job_id,
+                refused.message,
+                job_id=job_id,
+                reason=refused.reason,
+            )
         return done
 
 

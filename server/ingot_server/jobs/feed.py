@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.all_jobs_feed import AllJobsFeed, Update
 from ingot_server.jobs.history import Change, read_message
 from ingot_server.jobs.journal_index import Restore, nothing_lost
@@ -38,9 +38,10 @@ from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.position import BEGINNING, Position, Version, version
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.watches import JobWatch
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis, unavailable
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _CHANNEL: Final = "jobs"
 RECHECK_SECONDS: Final = 5.0
@@ -250,7 +251,11 @@ class Feed:
             except (exceptions.RedisError, OSError) as error:
                 await asyncio.sleep(self._redis.outage.failed(_SUBSCRIPTION, error))
             except (DecodeError, ValueError):
-                logger.warning("a message on %s is not a change of a job", self._channel)
+                logger.warning(
+                    Event.CHANGE_UNREADABLE,
+                    "a message on %s is not a change of a job",
+                    self._channel,
+                )
 
     def _handle_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
@@ -318,7 +323,12 @@ class Feed:
         try:
             await self._restore()
         except Failure as failure:
-            logger.debug("watches wait: %s", failure.message)
+            logger.debug(
+                Event.WATCHES_WAIT,
+                "watches wait: %s",
+                failure.message,
+                reason=failure.reason,
+            )
             return set(), []
         return await self._read_records(job_ids)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeAlias, assert_never
@@ -11,12 +10,14 @@ from typing import Any, Final, TypeAlias, assert_never
 from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.outcomes import ChildrenChanged, NothingToDo, QueuedAgain
 from ingot_server.jobs.records import Records
+from ingot_server.log_events import Event
 from ingot_server.outage import Outage
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 32
@@ -71,4 +72,4 @@ async def _recover(records: Records, advance: Advance, job_id: str) -> None:
         raise
     except Exception:
         # A record that cannot be read must not stop the recovery of all other jobs.
-        logger.exception("job %s", job_id)
+        logger.exception(Event.SWEEP_FAILED, "job %s", job_id, job_id=job_id)

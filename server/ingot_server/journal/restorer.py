@@ -11,7 +11,6 @@ time. Until it is done no job is claimed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -20,6 +19,7 @@ from typing import Final
 from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.journal_index import JournalIndex, JournalState
 from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.position import Position
@@ -29,9 +29,10 @@ from ingot_server.journal.outages import JournalOutages
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.journal_objects import JournalObjects, group_of, has_ends
 from ingot_server.library.manifest_pb2 import JournalEntry
+from ingot_server.log_events import Event
 from ingot_server.outage import Outage
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 CHECK_SECONDS: Final = 1.0
 _FULL_CHECK_INTERVAL: Final = timedelta(minutes=1)
@@ -100,9 +101,11 @@ class Restorer:
                 ended += await self._index.end_unknown(job_id, group)
         await self._index.mark_restored(state.position.epoch)
         if ended:
-            logger.warning("Redis had lost how %d jobs have ended", ended)
+            logger.warning(Event.ENDS_RESTORED, "Redis had lost how %d jobs have ended", ended)
         if made:
-            logger.warning("Redis had lost %d accepted jobs, which were made again", made)
+            logger.warning(
+                Event.JOBS_RESTORED, "Redis had lost %d accepted jobs, which were made again", made
+            )
         return made
 
     async def recreate(self, group: str, entries: Sequence[JournalEntry], found_at: int) -> int:

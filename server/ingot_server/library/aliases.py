@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections import OrderedDict
 from typing import Final
 
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 FOLDER: Final = "alias/"
 MEMORY_SECONDS: Final = 30.0
@@ -100,5 +101,5 @@ def _parsed(alias_id: str, content: bytes) -> str | None:
         media_id = ""
     if isinstance(media_id, str) and is_media_id(media_id):
         return media_id
-    logger.error("the alias %s%s cannot be read", FOLDER, alias_id)
+    logger.error(Event.ALIAS_UNREADABLE, "the alias %s%s cannot be read", FOLDER, alias_id)
     return None

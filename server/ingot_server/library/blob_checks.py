@@ -8,15 +8,16 @@ not at every request: a blob that was there counts as there for RECHECK_SECONDS.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from typing import Final
 
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 RECHECK_SECONDS: Final = 60.0
 _ENTRIES: Final = 10_000
@@ -56,7 +57,14 @@ class BlobChecks:
             if not await self.is_there(media):
                 return False
         except Failure as failure:
-            logger.warning("the blob of %s was not looked at: %s", media.id, failure.message)
+            logger.warning(
+                Event.BLOB_NOT_CHECKED,
+                "the blob of %s was not looked at: %s",
+                media.id,
+                failure.message,
+                media_id=media.id,
+                reason=failure.reason,
+            )
             return True
         self._there[url] = now + RECHECK_SECONDS
         self._there.move_to_end(url)

@@ -20,7 +20,6 @@ Redis may be lost at any time: then the cache is empty, and only `mark` fails.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,14 +33,16 @@ from redis.exceptions import RedisError
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.invalidation import Invalidation
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.memory_cache import LruCache
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 MEMORY_ENTRIES: Final = 10_000
 MEMORY_BYTES: Final = 64 << 20
@@ -205,7 +206,11 @@ class Cache:
                 reply = await command()
         except (RedisError, OSError, TimeoutError) as exc:
             if not self._failing:
-                logger.warning("Redis does not respond; media items are read from S3: %r", exc)
+                logger.warning(
+                    Event.CACHE_LOST,
+                    "Redis does not respond; media items are read from S3: %r",
+                    exc,
+                )
             self._failing = True
             return None
         self._failing = False

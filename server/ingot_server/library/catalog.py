@@ -16,7 +16,6 @@ it asks for that; the next commit replaces it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -26,6 +25,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.aliases import Aliases
 from ingot_server.library.blob_checks import BlobChecks
 from ingot_server.library.blobs import Blobs
@@ -42,9 +42,10 @@ from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
 from ingot_server.library.shared_reads import SharedReads
+from ingot_server.log_events import Event
 from ingot_server.redis import Redis, unavailable
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _READERS: Final = 16
 _COMMIT_ATTEMPTS: Final = 5
@@ -169,7 +170,12 @@ class Catalog:
             return None
         if await self._checks.was_there(manifest.media):
             return manifest
-        logger.warning("the blob of %s is gone from the bucket", manifest.media.id)
+        logger.warning(
+            Event.BLOB_MISSING,
+            "the blob of %s is gone from the bucket",
+            manifest.media.id,
+            media_id=manifest.media.id,
+        )
         return None
 
     async def is_whole(self, manifest: Manifest) -> bool:
@@ -272,9 +278,12 @@ class Catalog:
                 await self._index.add(media)
         except Failure as failure:
             logger.warning(
+                Event.MEDIA_NOT_INDEXED,
                 "%s is not listed until it is read again, or `ingot-server rebuild` runs: %s",
                 media.id,
                 failure.message,
+                media_id=media.id,
+                reason=failure.reason,
             )
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
@@ -303,7 +312,7 @@ class Catalog:
             except Failure as failure:
                 if failure.reason != reason_pb2.REASON_INTERNAL:
                     raise
-                logger.error("%s", failure)
+                logger.error(Event.MANIFEST_UNREADABLE, "%s", failure)
                 return None
 
         cached = await self._cache.get_many(media_ids)

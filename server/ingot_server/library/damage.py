@@ -7,21 +7,22 @@ has it: a new version is written without. The bucket refuses a mark for a versio
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Blob, Media
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.bucket import Hash
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest import problem_of
 from ingot_server.library.manifest_objects import FOLDER
 from ingot_server.library.manifest_pb2 import Damage, DamagedFile, Manifest
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def wrong_content(sha256: str, expected: str) -> str:
 
 async def report_damage(catalog: Catalog, media: Media, url: str, problem: str) -> None:
     """Mark one file of a stored media item as damaged. Without Redis or the bucket, only log it."""
-    logger.warning("%s is damaged: %s", url, problem)
+    logger.warning(Event.MEDIA_DAMAGED, "%s is damaged: %s", url, problem)
     try:
         stored = await catalog.read_stored(media.id)
         if stored is None or stored.media.etag != media.etag:
@@ -100,7 +101,14 @@ async def report_damage(catalog: Catalog, media: Media, url: str, problem: str) 
         known = {file.url: file.problem for file in stored.damage.files}
         await mark_damage(catalog, stored, {**known, url: problem})
     except Failure as failure:
-        logger.warning("the damage of %s was not noted: %s", media.id, failure.message)
+        logger.warning(
+            Event.DAMAGE_NOT_NOTED,
+            "the damage of %s was not noted: %s",
+            media.id,
+            failure.message,
+            media_id=media.id,
+            reason=failure.reason,
+        )
 
 
 async def mark_damage(catalog: Catalog, stored: Manifest, problems: Mapping[str, str]) -> bool:

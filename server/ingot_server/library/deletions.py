@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
 from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_objects import FOLDER, ManifestObjects
 from ingot_server.library.media_index import MediaIndex
+from ingot_server.log_events import Event
 from ingot_server.redis import unavailable
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _ATTEMPTS: Final = 5
 
@@ -83,4 +84,10 @@ class Deletions:
                 if name.startswith(folder):
                     await self._blobs.remove(self._blobs.key(name))
         except Failure as failure:
-            logger.warning("files of the deleted media item %s were left: %s", media.id, failure)
+            logger.warning(
+                Event.OBJECTS_LEFT,
+                "files of the deleted media item %s were left: %s",
+                media.id,
+                failure,
+                media_id=media.id,
+            )

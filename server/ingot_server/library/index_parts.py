@@ -8,16 +8,17 @@ that is old, damaged or missing costs time and never makes a list wrong.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.manifest_pb2 import IndexEntry, IndexPart
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _FOLDER: Final = "index/"
 # To be increased when entries of the same manifest become different.
@@ -32,7 +33,9 @@ async def read_part(blobs: Blobs, part: str) -> Mapping[str, IndexEntry]:
     try:
         read = IndexPart.FromString(found[0])
     except DecodeError:
-        logger.warning("%s is damaged and is written again", _FOLDER + part)
+        logger.warning(
+            Event.INDEX_COPY_DAMAGED, "%s is damaged and is written again", _FOLDER + part
+        )
         return {}
     return {entry.media_id: entry for entry in read.entries} if read.form == _FORM else {}
 

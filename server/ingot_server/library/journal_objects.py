@@ -9,17 +9,18 @@ that harms: its jobs have a record, or are made again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs, StoredObject
 from ingot_server.library.manifest_pb2 import JournalEntry, JournalGroup
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 FOLDER: Final = "journal/"
 # As in journal.lua.
@@ -57,7 +58,9 @@ class JournalObjects:
         except DecodeError:
             if group not in self._unreadable:
                 self._unreadable.add(group)
-                logger.error("%s cannot be read: its jobs are lost", FOLDER + group)
+                logger.error(
+                    Event.JOURNAL_UNREADABLE, "%s cannot be read: its jobs are lost", FOLDER + group
+                )
             return []
 
     async def remove(self, groups: Sequence[str]) -> None:

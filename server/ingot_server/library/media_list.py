@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import Final
 from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import FIRST_CHARACTERS, is_media_id
@@ -19,10 +19,11 @@ from ingot_server.library.index_parts import read_part, write_part
 from ingot_server.library.manifest_objects import FOLDER, manifest_key
 from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
+from ingot_server.log_events import Event
 from ingot_server.outage import Outage
 from ingot_server.redis import Redis, unavailable
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _BUILDING: Final = "building"
 _CHECK_SECONDS: Final = 1.0
@@ -109,7 +110,7 @@ class MediaList:
                     if progress is not None:
                         progress(min(len(indexed), total), total)
                 await self._remove_gone(indexed)
-        logger.info("the index has %d media items", len(indexed))
+        logger.info(Event.INDEX_COMPLETE, "the index has %d media items", len(indexed))
         return len(indexed)
 
     async def _rebuild_part(self, part: str, copied: Mapping[str, IndexEntry]) -> Collection[str]:

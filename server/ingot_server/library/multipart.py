@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -26,11 +25,13 @@ from minio.error import S3Error
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.call_pool import CallPool
 from ingot_server.library.interruptible import Call
 from ingot_server.library.s3 import ABSENT, FOREIGN, S3, error_of, etag_of
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 SMALLEST_PART: Final = 5 << 20
 MOST_PARTS: Final = 10_000
@@ -266,7 +267,9 @@ class MultipartUpload:
             except FOREIGN as exc:
                 completed = isinstance(exc, S3Error) and exc.code == "NoSuchUpload"
                 if not completed:
-                    logger.warning("the unfinished upload of %s was left: %r", key, exc)
+                    logger.warning(
+                        Event.OBJECTS_LEFT, "the unfinished upload of %s was left: %r", key, exc
+                    )
 
 
 def part_size(expected_bytes: int | None, max_size: int) -> int:

@@ -14,7 +14,6 @@ while does no harm. Only when keys have expired does a request wait for others.
 from __future__ import annotations
 
 import json
-import logging
 import ssl
 import threading
 from collections.abc import Callable
@@ -36,9 +35,11 @@ from urllib3.exceptions import HTTPError
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 from ingot_server.setting_values import SettingError
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _CONNECT_SECONDS: Final = 3.0
 _READ_SECONDS: Final = 10.0
@@ -140,7 +141,11 @@ class RenewedKeys(Provider):
         try:
             self._take(self._fetched())
         except Failure as failure:
-            logger.warning("%s The keys that are known are used until they expire.", failure)
+            logger.warning(
+                Event.S3_KEYS_NOT_RENEWED,
+                "%s The keys that are known are used until they expire.",
+                failure,
+            )
             # Not again for each request.
             self._renew_at = self._now() + _PAUSE
         finally:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +19,7 @@ from google.protobuf import json_format
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.damage import (
@@ -31,8 +31,9 @@ from ingot_server.library.damage import (
 )
 from ingot_server.library.manifest_objects import FOLDER
 from ingot_server.library.manifest_pb2 import ScrubProgress
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _FOLDER: Final = "scrub/"
 _IDS: Final = 200
@@ -74,7 +75,13 @@ class Scrubber:
             try:
                 json_format.Parse(found[0], progress, ignore_unknown_fields=True)
             except (json_format.ParseError, UnicodeDecodeError) as error:
-                logger.warning("%s%s cannot be read, so it begins again: %s", _FOLDER, name, error)
+                logger.warning(
+                    Event.SCRUB_RESTARTED,
+                    "%s%s cannot be read, so it begins again: %s",
+                    _FOLDER,
+                    name,
+                    error,
+                )
                 progress.Clear()
         return progress
 
@@ -98,7 +105,7 @@ class Scrubber:
             except (Failure, ValueError) as failure:
                 if isinstance(failure, Failure) and failure.reason != reason_pb2.REASON_INTERNAL:
                     raise
-                logger.error("%s", failure)
+                logger.error(Event.MANIFEST_UNREADABLE, "%s", failure)
                 return None
             if stored is None:
                 return None

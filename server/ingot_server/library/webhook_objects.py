@@ -8,16 +8,17 @@ deliveries have ended.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.manifest_pb2 import PendingDelivery, WebhookGroup
+from ingot_server.log_events import Event
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 FOLDER: Final = "webhooks/"
 _CONTENT_TYPE: Final = "application/x-protobuf"
@@ -50,7 +51,11 @@ class WebhookObjects:
         except DecodeError:
             if group not in self._unreadable:
                 self._unreadable.add(group)
-                logger.error("%s cannot be read: its webhooks are lost", FOLDER + group)
+                logger.error(
+                    Event.WEBHOOKS_UNREADABLE,
+                    "%s cannot be read: its webhooks are lost",
+                    FOLDER + group,
+                )
             return []
 
     async def remove(self, groups: Sequence[str]) -> None:

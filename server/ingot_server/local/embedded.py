@@ -178,7 +178,12 @@ class Installation:
         return self._start(program, self._ingot_processes)
 
     def _start(self, program: Program, children: list[SupervisedProgram]) -> SupervisedProgram:
-        child = SupervisedProgram(program, inherited_fds=(self._lock,), log=sys.stderr)
+        child = SupervisedProgram(
+            program,
+            inherited_fds=(self._lock,),
+            log=sys.stderr,
+            log_format=self._settings.log_format,
+        )
         children.append(child)
         child.start()
         return child

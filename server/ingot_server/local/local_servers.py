@@ -14,7 +14,6 @@ These directories must not be used by other programs. This module only describes
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import re
 import secrets
@@ -30,13 +29,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from ingot_server.event_log import EventLogger
 from ingot_server.local.grpc_certificate import channel_credentials, write_certificate
 from ingot_server.local.ports import Ports
 from ingot_server.local.private_file import write_private
+from ingot_server.log_events import Event
 from ingot_server.process.supervisor import Program
 from ingot_server.setting_values import Secret, SettingError
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 
@@ -223,7 +224,7 @@ class SeaweedFS:
                 await call(_VACUUM_REQUEST, timeout=_VACUUM_SECONDS)
             except grpc.aio.AioRpcError as error:
                 # It is being restarted, or the last vacuum still runs. The next call will do.
-                logger.debug("vacuum: %s", error.details())
+                logger.debug(Event.VACUUM_FAILED, "vacuum: %s", error.details())
 
     def remove_sockets(self) -> None:
         """Remove the sockets that it leaves in /tmp when it is killed; call it after its end."""

@@ -7,18 +7,19 @@ with one of them; a caller that needs more throughput opens more connections.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import sys
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.local.ports import Ports
+from ingot_server.log_events import Event
 from ingot_server.process.stop_signals import stop_signals
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 async def serve_replicas(settings: Settings) -> None:
@@ -48,6 +49,7 @@ async def _supervise(settings: Settings) -> None:
                 ready=re.compile("serving gRPC on"),
             ),
             log=sys.stderr,
+            log_format=settings.log_format,
         )
         for number in range(1, settings.processes + 1)
     ]
@@ -58,7 +60,7 @@ async def _supervise(settings: Settings) -> None:
         for child in children:
             child.start()
         await asyncio.gather(*(child.wait_until_ready() for child in children))
-        logger.info("serving gRPC on %s", settings.grpc_address)
+        logger.info(Event.SERVING, "serving gRPC on %s", settings.grpc_address)
         await stopped.wait()
     except ProgramFailed as failed:
         raise Failure(reason_pb2.REASON_INTERNAL, str(failed)) from failed

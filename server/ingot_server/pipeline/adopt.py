@@ -11,7 +11,6 @@ stand.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,12 +20,14 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import UploadHeader
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.intake import entity_tag, is_made_of
 from ingot_server.jobs.changes import entered, identified_as
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from ingot_server.library.uploads import Uploads, upload_not_found
+from ingot_server.log_events import Event
 from ingot_server.pipeline.attempt import Attempt, NotAList, Stored, blob_stem
 from ingot_server.pipeline.description import name_extension
 from ingot_server.pipeline.landing import Landing
@@ -38,7 +39,7 @@ from ingot_server.sources.upload import content_identity, upload_id_of
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 class BucketFetcher:
@@ -204,7 +205,12 @@ class BucketFetcher:
             await self._uploads.remove(upload_id)
         except Failure as failure:
             # The sweep removes it later.
-            logger.warning("an upload was left in the bucket: %s", failure.message)
+            logger.warning(
+                Event.OBJECTS_LEFT,
+                "an upload was left in the bucket: %s",
+                failure.message,
+                reason=failure.reason,
+            )
 
 
 def _check_content(header: UploadHeader, file: ScratchFile) -> None:

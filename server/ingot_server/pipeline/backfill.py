@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.extractor.result import Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.intake import requested_side_files
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.log_events import Event
 from ingot_server.pipeline.attempt import Attempt, blob_stem
 from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.identification import better_identity
 from ingot_server.pipeline.side_files import stage_side_files
 from ingot_server.transfer.staged import StagedUploads
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 class Backfill:
@@ -41,7 +42,14 @@ class Backfill:
                 attempt, options, partial(self._use, attempt, stored, options)
             )
         except Failure as failure:
-            logger.warning("side files of %s: %s", stored.media.id, failure.message)
+            logger.warning(
+                Event.SIDE_FILES_INCOMPLETE,
+                "side files of %s: %s",
+                stored.media.id,
+                failure.message,
+                media_id=stored.media.id,
+                reason=failure.reason,
+            )
             return stored.media
 
     async def _use(

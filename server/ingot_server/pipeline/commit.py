@@ -9,24 +9,25 @@ files of the versions that it replaced; and what earlier attempts of its own job
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Final
 
 from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.changes import entered
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.log_events import Event
 from ingot_server.pipeline.attempt import is_of_earlier_run, job_stem
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # Each attempt after the first means that a caller changed the description just then, or that the
 # blob of the version that stood was gone or damaged.
@@ -131,4 +132,10 @@ async def _remove_superseded(
                     await blobs.remove(found.key)
             await blobs.abort_uploads(stem)
     except Failure as failure:
-        logger.warning("objects were left in the bucket: %s: %s", folder, failure.message)
+        logger.warning(
+            Event.OBJECTS_LEFT,
+            "objects were left in the bucket: %s: %s",
+            folder,
+            failure.message,
+            reason=failure.reason,
+        )

@@ -10,7 +10,6 @@ Not every file can be read as a stream. If ffmpeg refuses it, or validation does
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,14 +21,16 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.damage import media_damaged, report_damage, wrong_content
+from ingot_server.log_events import Event
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.ffmpeg_run import EncodedFile, OnProgress
 from ingot_server.transcode.plan import Plan, can_begin_early
 from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transfer.scratch import ScratchFile
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +105,10 @@ async def _encode_growing(
     except Failure as failure:
         if failure.reason != reason_pb2.REASON_CONVERSION_FAILED:
             raise
-        logger.info("the conversion needs the whole file: %s", failure.message)
+        logger.info(
+            Event.EARLY_CONVERSION_IMPOSSIBLE,
+            "the conversion needs the whole file: %s",
+            failure.message,
+            reason=failure.reason,
+        )
         return None

@@ -9,7 +9,6 @@ found again without work. A conversion that ends early leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from ingot.v1.media_pb2 import Blob, Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.extractor.result import FetchedSideFile
 from ingot_server.jobs.changes import converted, entered, goes_on, waits
 from ingot_server.jobs.lease import Lease
@@ -31,6 +31,7 @@ from ingot_server.library.damage import refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipe_formats import FormatKind, format_of
 from ingot_server.library.recipes import derived_media
+from ingot_server.log_events import Event
 from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
@@ -46,7 +47,7 @@ from ingot_server.transcode.tags import tags_for
 from ingot_server.transcode.transcoder import Transcoded
 from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUploads
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # Encoders and decoders of video use every processor; everything else runs on one.
 _ALL_SLOTS: Final = 1 << 16
@@ -77,7 +78,14 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             current = await context.catalog.get(parent_id, damaged=True)
             if current is None or current.media.blob.url == manifest.media.blob.url:
                 raise
-            logger.info("the parent of job %s was replaced: %s", job.id, failure.message)
+            logger.info(
+                Event.PARENT_REPLACED,
+                "the parent of job %s was replaced: %s",
+                job.id,
+                failure.message,
+                job_id=job.id,
+                reason=failure.reason,
+            )
 
 
 async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media) -> Stored:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -14,6 +13,7 @@ from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.grants import GrantLimits
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.daily_bytes import NAME as DAILY_BYTES
 from ingot_server.jobs.daily_bytes import next_day
 from ingot_server.jobs.job_bytes import JobBytes
@@ -21,9 +21,10 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_preview
 from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.log_events import Event
 from ingot_server.pipeline.attempt import Attempt
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # A job may receive a media item of the largest size, and again after broken transfers.
 _SIZES: Final = 3
@@ -95,7 +96,14 @@ class JobEgress:
             await self._job_bytes.count(job_id, received_bytes)
         except Failure as failure:
             # The job itself may go on without Redis for as long as its lease lasts.
-            logger.warning("job %s: its bytes are not counted: %s", job_id, failure.message)
+            logger.warning(
+                Event.TRAFFIC_NOT_COUNTED,
+                "job %s: its bytes are not counted: %s",
+                job_id,
+                failure.message,
+                job_id=job_id,
+                reason=failure.reason,
+            )
 
 
 async def require_bytes(job_bytes: JobBytes, lease: Lease) -> None:

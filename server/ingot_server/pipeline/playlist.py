@@ -10,7 +10,6 @@ second expansion finds the existing children.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Container, Sequence
 from typing import Final
 
@@ -20,6 +19,7 @@ from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
 from ingot_server.drafts import identified
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.intake import Intake, refused
 from ingot_server.jobs.changes import found_list
 from ingot_server.jobs.dispatch import Dispatcher
@@ -30,9 +30,10 @@ from ingot_server.jobs.outcomes import CircularEntry
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.recipes import single_flight_key
+from ingot_server.log_events import Event
 from ingot_server.resolve import ResolvedUrl
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 ENTRIES_AT_ONCE: Final = 16
 LONGEST_TITLE: Final = 1000
@@ -82,7 +83,14 @@ class Playlists:
             parent = await self._records.children.roll_up(parent_id)
         except Failure as failure:
             # The sweep tries again.
-            logger.warning("children of job %s: %s", parent_id, failure.message)
+            logger.warning(
+                Event.LIST_NOT_ADVANCED,
+                "children of job %s: %s",
+                parent_id,
+                failure.message,
+                job_id=parent_id,
+                reason=failure.reason,
+            )
             return
         if parent is not None and has_ended(parent):
             await self.ended(parent_id)
@@ -94,7 +102,14 @@ class Playlists:
         try:
             parents = await self._records.children.parents(job_id)
         except Failure as failure:
-            logger.warning("parents of job %s: %s", job_id, failure.message)
+            logger.warning(
+                Event.LIST_NOT_ADVANCED,
+                "parents of job %s: %s",
+                job_id,
+                failure.message,
+                job_id=job_id,
+                reason=failure.reason,
+            )
             return
         for parent_id in parents:
             await self.advance(parent_id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,8 +23,10 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.library.transcript_origin import transcript_subtitles
+from ingot_server.log_events import Event
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.ffmpeg_run import OnProgress, TranscodeProgress
@@ -36,7 +37,7 @@ from ingot_server.transcode.transcoder import Transcoded
 from ingot_server.transcription.endpoint import Heard, TranscriptionEndpoint, connected_endpoint
 from ingot_server.transcription.transcript import Segment, Transcript, subtitle_segments, within
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 PART_SECONDS: Final = 1200.0
 """The longest sound that is sent at once: 4.8 MB."""
@@ -188,7 +189,13 @@ async def _heard_in(
                 or wait.total_seconds() > _LONGEST_WAIT_SECONDS
             ):
                 raise
-            logger.warning("%s It is asked again in %s.", failure.message, wait)
+            logger.warning(
+                Event.TRANSCRIPTION_WAITS,
+                "%s It is asked again in %s.",
+                failure.message,
+                wait,
+                reason=failure.reason,
+            )
             await asyncio.sleep(wait.total_seconds())
     raise AssertionError("the attempts are counted")
 

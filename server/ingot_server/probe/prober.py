@@ -15,7 +15,6 @@ That takes milliseconds; starting one takes 90 ms, and more processor time.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from datetime import timedelta
@@ -34,13 +33,15 @@ from ingot.v1.media_pb2 import (
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.recipe_formats import MP4_CONTAINER
+from ingot_server.log_events import Event
 from ingot_server.probe import chapters
 from ingot_server.process.child import ChildError, describe_exit
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 MEMORY_BYTES: Final = 1 << 30
 MAX_AT_ONCE: Final = 4
@@ -145,7 +146,11 @@ class Prober:
             if code == -signal.SIGXCPU:
                 raise self._timed_out()
             logger.warning(
-                "probe of %s %s: %s", request["path"], describe_exit(code), child.stderr[-2000:]
+                Event.PROBE_KILLED,
+                "probe of %s %s: %s",
+                request["path"],
+                describe_exit(code),
+                child.stderr[-2000:],
             )
             raise _unreadable(f"the process that read it was {describe_exit(code)}")
 

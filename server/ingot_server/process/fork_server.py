@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -22,12 +21,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 from ingot_server.process import network_namespace
 from ingot_server.process.child import ENVIRONMENT, ChildError, ChildProcess
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 _PROGRAM: Final = str(Path(__file__).with_name("fork_server_main.py"))
 _MESSAGE_BYTES: Final = 4096
@@ -90,7 +91,9 @@ class ForkServer:
         try:
             await self._parent_with(tuple(self._arguments()))
         except ChildError as error:
-            logger.warning("%s is not ready in advance: %s", self._program, error)
+            logger.warning(
+                Event.FORK_SERVER_NOT_READY, "%s is not ready in advance: %s", self._program, error
+            )
 
     async def close(self) -> None:
         """End the process to fork from, as soon as its last child has ended."""
@@ -268,7 +271,10 @@ class _Parent:
 
         def check() -> None:
             if child.returncode is None:
-                logger.warning("the process that children are forked from hangs; it is replaced")
+                logger.warning(
+                    Event.FORK_SERVER_REPLACED,
+                    "the process that children are forked from hangs; it is replaced",
+                )
                 self._kill()
 
         self._loop.call_later(_END_SECONDS, check)
@@ -280,7 +286,7 @@ class _Parent:
     async def _log_stderr(self) -> None:
         assert self._process.stderr is not None
         async for line in self._process.stderr:
-            logger.warning("%s", line.decode(errors="replace").rstrip())
+            logger.warning(Event.FORK_SERVER_OUTPUT, "%s", line.decode(errors="replace").rstrip())
 
 
 def _nothing() -> None:

@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
+from ingot_server.log_events import Event
 from ingot_server.process.launch import launch_command
+from ingot_server.process.program_log import ProgramLog
+from ingot_server.setting_values import LogFormat
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
@@ -53,12 +56,19 @@ class ProgramFailed(Exception):
 class SupervisedProgram:
     """One program that is kept running from `start` to `stop`."""
 
-    def __init__(self, program: Program, *, inherited_fds: Iterable[int] = (), log: TextIO) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        inherited_fds: Iterable[int] = (),
+        log: TextIO,
+        log_format: LogFormat = LogFormat.TEXT,
+    ) -> None:
         """Prepare to run `program`, which inherits `inherited_fds`; its lines go to `log`."""
         self.program = program
         self.restarts = 0
         self._inherited_fds = tuple(inherited_fds)
-        self._log = log
+        self._log = ProgramLog(program.name, log, log_format)
         self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._was_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,7 +96,9 @@ class SupervisedProgram:
         self._stopping.set()
         self._signal(self.program.stop_signal)
         if not (await asyncio.wait({self._task}, timeout=kill_after))[0]:
-            self._log_event(f"did not stop within {kill_after:g} s and is killed")
+            self._log.tell(
+                Event.PROGRAM_KILLED, f"did not stop within {kill_after:g} s and is killed"
+            )
             self.kill()
         await self._task
 
@@ -114,7 +126,7 @@ class SupervisedProgram:
                     raise ProgramFailed(f"{self.program.name} {ending} before it was ready.{lines}")
                 if loop.time() - started > _STEADY_SECONDS:
                     pause = _FIRST_PAUSE
-                self._log_event(f"{ending}; it is started again in {pause:g} s")
+                self._log.tell(Event.PROGRAM_ENDED, f"{ending}; it is started again in {pause:g} s")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), pause)
                     return
@@ -162,8 +174,7 @@ class SupervisedProgram:
         assert process.stdout is not None
         async for line in _lines(process.stdout):
             if self.program.shown.search(line):
-                self._log.write(f"{self.program.name:<9} {line}\n")
-                self._log.flush()
+                self._log.show(line)
             else:
                 self._last_lines.append(line)
             if self.program.ready is not None and self.program.ready.search(line):
@@ -172,10 +183,6 @@ class SupervisedProgram:
     def _set_ready(self) -> None:
         if not self._was_ready.done():
             self._was_ready.set_result(None)
-
-    def _log_event(self, message: str) -> None:
-        self._log.write(f"ingot-server: {self.program.name} {message}\n")
-        self._log.flush()
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:

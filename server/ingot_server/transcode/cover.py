@@ -7,17 +7,18 @@ off, or is damaged in a way that its format shows, is left out.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.tags import cover_type
 from ingot_server.transcode.verify import image_size
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 LARGEST_COVER: Final = 16 << 20
 """In bytes. A larger file is left out: FLAC has 24 bits for the length of a picture block."""
@@ -45,7 +46,10 @@ async def prepare_cover(path: Path, directory: Path, ffmpeg: Ffmpeg) -> bytes:
     data = await asyncio.to_thread(_read_image, path)
     content_type = _image_type(data)
     if content_type not in _INPUTS:
-        logger.info("the cover is left out: it is not an image of a known format, or too large")
+        logger.info(
+            Event.COVER_LEFT_OUT,
+            "the cover is left out: it is not an image of a known format, or too large",
+        )
         return b""
     made = directory / "cover.jpg"
     try:
@@ -53,7 +57,12 @@ async def prepare_cover(path: Path, directory: Path, ffmpeg: Ffmpeg) -> bytes:
             _arguments(path, _INPUTS[content_type], made), source=path, output=made
         )
     except Failure as failure:
-        logger.info("the cover is left out: %s", failure.message)
+        logger.info(
+            Event.COVER_LEFT_OUT,
+            "the cover is left out: %s",
+            failure.message,
+            reason=failure.reason,
+        )
         return b""
     if len(data) <= LARGEST_EMBEDDED and cover_type(data):
         size = await asyncio.to_thread(image_size, path, content_type)

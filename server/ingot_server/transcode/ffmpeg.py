@@ -16,7 +16,6 @@ what it wrote.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
 import re
@@ -31,6 +30,8 @@ from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
+from ingot_server.event_log import EventLogger
+from ingot_server.log_events import Event
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 from ingot_server.process.confinement import Confinement
 from ingot_server.process.ffmpeg_program import ffmpeg_program
@@ -38,7 +39,7 @@ from ingot_server.process.limits import MAX_PIXELS, Limits
 from ingot_server.process.machine_memory import machine_memory_bytes
 from ingot_server.transcode.memory_limit import conversion_memory_bytes
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 # Containers only: no playlist and no list of other files can be opened as one of these.
 DEMUXERS: Final = (
@@ -201,7 +202,7 @@ class Ffmpeg:
         return FfmpegResult(seconds, log)
 
     def _failure(self, code: int, log: str) -> Failure:
-        logger.info("ffmpeg %s: %s", describe_exit(code), log[-2000:])
+        logger.info(Event.FFMPEG_FAILED, "ffmpeg %s: %s", describe_exit(code), log[-2000:])
         if code == -signal.SIGXCPU:
             return self._timed_out()
         if code == -signal.SIGXFSZ or "File too large" in log:

@@ -16,7 +16,6 @@ limits how many do, so that most slots of the worker are left to ingests.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +26,9 @@ from typing import Any, Final
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, reason_name
+from ingot_server.event_log import EventLogger
 from ingot_server.library.recipes import recipe_text
+from ingot_server.log_events import Event
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg_run import EncodedFile, OnProgress, TranscodeProgress
 from ingot_server.transcode.plan import can_begin_early, is_made_from_head, plan_conversion
@@ -36,7 +37,7 @@ from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transfer.growing_file import Abandoned
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 HEAD_BYTES: Final = 1 << 20
 """Enough for the head of a file whose index comes first."""
@@ -70,7 +71,11 @@ class Speculation:
         try:
             os.link(file.path, self.source)
         except OSError as error:
-            logger.warning("the file of an ingest cannot be kept for its conversions: %s", error)
+            logger.warning(
+                Event.EARLY_CONVERSION_IMPOSSIBLE,
+                "the file of an ingest cannot be kept for its conversions: %s",
+                error,
+            )
             return False
         self._file = file
         return True
@@ -239,7 +244,9 @@ class SpeculativeTranscoder:
             name = type(failure).__name__
             if isinstance(failure, Failure):
                 name = reason_name(failure.reason)
-            logger.info("not converted early: %s: %s", name, failure)
+            logger.info(
+                Event.EARLY_CONVERSION_IMPOSSIBLE, "not converted early: %s: %s", name, failure
+            )
             return None
         finally:
             reader.close()

@@ -9,7 +9,6 @@ directory; the caller removes them.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import BinaryIO
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.library.playable import is_web_playable
 from ingot_server.library.storyboard_index import webvtt
 from ingot_server.library.storyboards import tiles
+from ingot_server.log_events import Event
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.commands import (
     last_image_arguments,
@@ -49,7 +50,7 @@ from ingot_server.transcode.verify import (
 )
 from ingot_server.transcode.waveform import Waveform
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,12 @@ class _Transcoding:
                 is_final = self._run.stream is not None
                 if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or is_final:
                     raise
-                logger.info("converting again, from the whole file: %s", failure.message)
+                logger.info(
+                    Event.CONVERSION_RESTARTED,
+                    "converting again, from the whole file: %s",
+                    failure.message,
+                    reason=failure.reason,
+                )
         metadata = _metadata_file(self._plan, tags, directory)
         loudness = await self._measure_loudness() if self._plan.normalizes_loudness else None
         try:
@@ -157,7 +163,12 @@ class _Transcoding:
             is_final = not self._plan.copies or self._run.stream is not None
             if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or is_final:
                 raise
-            logger.info("encoding streams that cannot be copied: %s", failure.message)
+            logger.info(
+                Event.CONVERSION_RESTARTED,
+                "encoding streams that cannot be copied: %s",
+                failure.message,
+                reason=failure.reason,
+            )
         return await self._convert(tags, loudness, metadata, encode=True)
 
     async def make_image(self, target: ImageTarget) -> Transcoded:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -30,8 +29,6 @@ from ingot_server.languages import language_tag
 from ingot_server.transcription.transcript import Segment
 from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.headers import REDIRECTS, parse_retry_after
-
-logger = logging.getLogger(__name__)
 
 _RESPONSE_BYTES: Final = 16 << 20
 _QUOTED_CHARACTERS: Final = 300

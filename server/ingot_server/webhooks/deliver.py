@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
+from ingot_server.event_log import EventLogger
 from ingot_server.jobs.webhook_deliveries import Delivery, Sent, WebhookDeliveries
+from ingot_server.log_events import Event
 from ingot_server.outage import Outage
 from ingot_server.webhooks.sender import LONGEST_DELAY, Sender, connected_sender
 
-logger = logging.getLogger(__name__)
+logger = EventLogger(__name__)
 
 AT_ONCE: Final = 32
 """Requests that a worker makes at the same time."""
@@ -67,11 +68,26 @@ async def deliver(deliveries: WebhookDeliveries, sender: Sender, delivery: Deliv
         sent = await sender.send(delivery)
     except Exception:
         # One that cannot be sent must not stop the others.
-        logger.exception("webhook %s", delivery.id)
+        logger.exception(Event.DELIVERY_DEFECT, "webhook %s", delivery.id, delivery_id=delivery.id)
         sent = Sent("Ingot has a defect; the worker's log has it.", LONGEST_DELAY)
     if sent.problem:
-        logger.info("webhook %s, attempt %d: %s", delivery.id, delivery.attempts, sent.problem)
+        logger.info(
+            Event.DELIVERY_FAILED,
+            "webhook %s, attempt %d: %s",
+            delivery.id,
+            delivery.attempts,
+            sent.problem,
+            delivery_id=delivery.id,
+            attempt=delivery.attempts,
+        )
     try:
         await deliveries.record(delivery, sent)
     except Failure as failure:
-        logger.warning("webhook %s: %s", delivery.id, failure.message)
+        logger.warning(
+            Event.DELIVERY_FAILED,
+            "webhook %s: %s",
+            delivery.id,
+            failure.message,
+            delivery_id=delivery.id,
+            reason=failure.reason,
+        )
