@@ -27,8 +27,9 @@ from tests.chaos.history import AcceptedJob, describe, state_name
 
 # How much later than its lease a PUT may be seen: signatures count in seconds, and S3 may be slow.
 _SLACK_SECONDS = 3.0
-# How long an end may not be in the bucket: two seconds, and as long as the bucket cannot be used.
+# How long an end may not be in the bucket, and how long nothing may disturb it on its way there.
 _UNWRITTEN_SECONDS = 12.0
+_CALM_SECONDS = 2.0
 _ENDS_SECONDS = ENDS_KEPT.total_seconds() + 120
 
 
@@ -343,11 +344,27 @@ def _fetches(job: Job) -> bool:
 
 
 def may_run_again(evidence: Evidence, job: AcceptedJob) -> bool:
-    """Whether it ended by itself so shortly before Redis lost data that the bucket may not know."""
-    latest = LONGEST_LAG_SECONDS + _UNWRITTEN_SECONDS
+    """Whether it ended by itself, and the bucket may not have known when Redis lost data.
+
+    A worker writes ends within two seconds, if it can use Redis and the bucket for so long.
+    """
     return job.id not in evidence.history.cancelled and any(
-        -latest <= job.end_seen - loss <= _SLACK_SECONDS for loss in evidence.redis_losses
+        job.end_seen - loss <= _SLACK_SECONDS and _is_unwritten(evidence, job.end_seen, loss)
+        for loss in evidence.redis_losses
     )
+
+
+def _is_unwritten(evidence: Evidence, end_seen: float, loss: float) -> bool:
+    latest = loss - LONGEST_LAG_SECONDS
+    if end_seen >= latest - _UNWRITTEN_SECONDS:
+        return True
+    at = end_seen
+    for begin, end in sorted(evidence.disturbances):
+        if end > at:
+            if min(begin, latest) - at >= _CALM_SECONDS:
+                return False
+            at = end
+    return latest - at < _CALM_SECONDS
 
 
 def _is_lost_between(evidence: Evidence, begin: float, end: float) -> bool:

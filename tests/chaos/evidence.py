@@ -52,6 +52,8 @@ class Evidence:
     lease_seconds: float
     redis_losses: Sequence[float] = ()
     """When its records went back, or away, by time.time()."""
+    disturbances: Sequence[tuple[float, float]] = ()
+    """When something kept ends from the bucket, or may have: begin and end by time.time()."""
     clocks_jumped: bool = False
     """Whether the times in records mean anything."""
     records: list[dict[str, Job | None]] = field(default_factory=list)

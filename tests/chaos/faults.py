@@ -31,6 +31,9 @@ LOSSES = frozenset({FLUSH, FAIL_OVER})
 STOP_AFTER_COMMIT = "stop a process after its commit"
 # How far a replica may be behind that becomes the primary.
 LONGEST_LAG_SECONDS = 4.0
+# What ends need on their way into the bucket, and how long a killed one takes to start again.
+_KEEPS_ENDS = ("worker", "Redis", "S3", "process")
+_START_SECONDS = 3.0
 # As far as machines of one installation may differ, and further.
 _CLOCK_SECONDS = (2, 30, 300, 3000)
 # How long a fault waits for a write at which it begins.
@@ -53,6 +56,7 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self.log: list[str] = []
         self.redis_losses: list[float] = []
+        self.disturbances: list[tuple[float, float]] = []
         """When Redis had lost data, by time.time()."""
         self.begin = 0.0
         self.kinds: dict[str, tuple[Fault, int]] = {
@@ -116,10 +120,14 @@ class Faults:
 
     async def _disturb(self, name: str) -> None:
         begun = asyncio.get_running_loop().time() - self.begin
+        began_at = time.time()
         if await self.kinds[name][0]():
             self.counts[name] += 1
             ended = asyncio.get_running_loop().time() - self.begin
             self.log.append(f"{begun:7.2f} to {ended:7.2f} s: {name}")
+            if any(part in name for part in _KEEPS_ENDS):
+                starting = _START_SECONDS if name.startswith("kill") else 0.0
+                self.disturbances.append((began_at, time.time() + starting))
 
     def _servers(self) -> list[int]:
         return self._cluster.pids(SERVER)

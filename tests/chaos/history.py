@@ -79,6 +79,10 @@ class History:
     calls: Counter[str] = field(default_factory=Counter)
     """Calls by name and outcome."""
 
+    def revisions(self) -> dict[str, tuple[int, int]]:
+        """The epoch and revision of each job that a watcher has seen last."""
+        return {job.id: (job.latest.epoch, job.latest.revision) for job in self.jobs.values()}
+
     def accept(self, kind: str, request: str, job: Job) -> AcceptedJob | None:
         """Note the job in a response; None if it is known, or is not a record."""
         if job.cached:

@@ -106,9 +106,17 @@ class Load:
             await cancel_and_wait(*unanswered)
 
     async def ended(self, seconds: float) -> None:
-        """Wait until the watchers have seen the ends of all jobs."""
-        if watches := [watch for watch in self._watches.values() if not watch.done()]:
-            await asyncio.wait(watches, timeout=seconds)
+        """Wait until the watchers have seen the ends of all jobs, while they see something new.
+
+        Give up after `seconds` in which no job has changed, or ten times as many in all.
+        """
+        for _ in range(10):
+            if not (running := [watch for watch in self._watches.values() if not watch.done()]):
+                return
+            seen = self._history.revisions()
+            await asyncio.wait(running, timeout=seconds)
+            if self._history.revisions() == seen:
+                return
 
     async def close(self) -> None:
         await cancel_and_wait(*self._actions, *self._watches.values())

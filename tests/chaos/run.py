@@ -51,8 +51,8 @@ class Plan:
     """Whether Redis loses its data or its last writes among the faults."""
     load: Mapping[str, int] = field(default_factory=dict)
     """Weights of the actions of callers, by the names of Load's methods; empty means the usual."""
-    settle_seconds: float = 180.0
-    """How long jobs may take to end after the last fault."""
+    settle_seconds: float = 90.0
+    """How long no job may change, although some have not ended after the last fault."""
     origins: int = 3
     workers: int = 2
     settings: Settings = SETTINGS
@@ -124,6 +124,7 @@ async def run(plan: Plan) -> Report:
             commits=cluster.gateway.log,
             lease_seconds=plan.settings.lease.total_seconds(),
             redis_losses=faults.redis_losses,
+            disturbances=faults.disturbances,
             clocks_jumped=bool(faults.counts[CLOCK_JUMP]),
         )
         await examine_service(evidence, asking, cluster)
