@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ingot import Client
 from ingot_server.process.launch import launch_command
 from tests.installation import Installation, descendants, installation
 from tests.servers import stores
@@ -110,6 +112,27 @@ def test_none_outlives_it_when_it_is_killed_and_the_next_one_starts(ingot: Insta
         os.close(handle)
     with installation(ingot.data_dir, workers="0") as again:
         assert again.s3_settings().s3_secret_key == ingot.s3_settings().s3_secret_key
+
+
+async def test_each_line_of_the_log_can_be_an_event_in_json(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as source,
+        installation(tmp_path / "data", workers="1", log_format="json") as ingot,
+    ):
+        port = source.getsockname()[1]
+        source.close()
+        async with Client(ingot.grpc_address) as client:
+            job = await client.ingest_video(f"http://127.0.0.1:{port}/clip.mp4")
+        found = ingot.wait_for(rf'^{{.*"event": "attempt_failed".*"{job.id}".*}}$')
+        event = json.loads(found[0])
+        assert event["job_id"] == job.id
+        assert event["reason"] == "SOURCE_UNREACHABLE"
+        assert event["program"] == "worker 1"
+        os.kill(child(ingot, "worker"), signal.SIGKILL)
+        ingot.wait_for('^{.*"event": "program_ended".*"program": "worker 1"')
+    addresses = ("gRPC ", "HTTP ", "page ", "S3 ", "Redis ", "data ")
+    for line in ingot.output:
+        assert line.startswith(addresses) or "event" in json.loads(line), line
 
 
 def test_a_store_that_settings_name_is_not_started(tmp_path: Path) -> None:
