@@ -109,9 +109,23 @@ def what_was_cancelled_stays_cancelled(evidence: Evidence, check: Check) -> None
 
 
 def every_child_of_a_job_ended(evidence: Evidence, check: Check) -> None:
+    """A parent that has ended keeps the ids of children whose records Redis has lost."""
     for records in evidence.records:
+        parents = {
+            child: record
+            for record in records.values()
+            if record is not None
+            for child in record.child_job_ids
+        }
         for job_id, record in records.items():
-            if job_id not in evidence.history.jobs:
+            if job_id in evidence.history.jobs:
+                continue
+            if record is None and has_ended(parents[job_id]):
+                check.that(
+                    _is_lost_between(evidence, _made_at(job_id), time.time()),
+                    f"child {job_id}: unknown",
+                )
+            else:
                 check.that(
                     record is not None and has_ended(record),
                     f"child {job_id}: {state_name(record) if record is not None else 'unknown'}",
@@ -251,7 +265,7 @@ def after_gc_nothing_is_unreferenced(evidence: Evidence, check: Check) -> None:
             case "alias":
                 is_named = True
             case "journal":
-                is_recent = evidence.clocks_jumped or _age_seconds(name) < _ENDS_SECONDS
+                is_recent = evidence.clocks_jumped or time.time() - _made_at(name) < _ENDS_SECONDS
                 is_named = name.endswith("-ends") and is_recent
             case _:
                 is_named = folder in {"index", "scrub"}
@@ -385,10 +399,9 @@ def _ends_seen(evidence: Evidence) -> dict[str, float]:
     }
 
 
-def _age_seconds(name: str) -> float:
-    """How old a group of the journal is; its name begins with its time."""
-    microseconds = int.from_bytes(base64.b32hexdecode(name[:16].upper())[:7], "big")
-    return time.time() - microseconds / 1e6
+def _made_at(identifier: str) -> float:
+    """When the id of a job or the name of a group of the journal was made, by time.time()."""
+    return int.from_bytes(base64.b32hexdecode(identifier[:16].upper())[:7], "big") / 1e6
 
 
 def _by_media(evidence: Evidence) -> dict[str, list[Commit]]:
