@@ -5,7 +5,7 @@
         s3/             the data of SeaweedFS
         s3.json         its ports, access keys and signing keys; mode 0600, written once
         identities.json, security.toml, run/     for SeaweedFS, written at each start
-        grpc*.pem       its certificate, see grpc_certificate.py
+        grpc*.pem       its certificate, see seaweedfs_grpc.py
 
 These directories must not be used by other programs. This module only describes the programs;
 `supervisor.py` runs them, and `tests/servers.py` in the tests.
@@ -13,6 +13,7 @@ These directories must not be used by other programs. This module only describes
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 import re
@@ -27,10 +28,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ingot_server.event_log import EventLogger
-from ingot_server.local.grpc_certificate import channel_credentials, write_certificate
+from ingot_server.local import seaweedfs_grpc
 from ingot_server.local.ports import Ports
 from ingot_server.local.private_file import write_private
 from ingot_server.log_events import Event
@@ -166,8 +167,9 @@ class SeaweedFS:
         write_private(
             self.directory / "security.toml",
             "".join(f'[jwt.{section}]\nkey = "{self.signing_key}"\n' for section in sections)
-            + write_certificate(self.directory, HOST),
+            + seaweedfs_grpc.security_sections(),
         )
+        seaweedfs_grpc.make_certificate(self.directory, HOST)
         flags: dict[str, object] = {
             "dir": "s3",
             "ip": HOST,
@@ -211,20 +213,14 @@ class SeaweedFS:
 
         SeaweedFS also does this by itself, but only after many minutes.
         """
-        # Imported here: it takes a tenth of the time in which `up` must be ready.
-        import grpc.aio
-
-        # It would go through the proxy in `http_proxy`, also to this machine.
-        options = (("grpc.enable_http_proxy", 0),)
-        address = f"{HOST}:{self.ports['master.grpc']}"
-        credentials = channel_credentials(self.directory)
-        async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
-            call: Any = channel.unary_unary("/master_pb.Seaweed/VacuumVolume")
-            try:
-                await call(_VACUUM_REQUEST, timeout=_VACUUM_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                # It is being restarted, or the last vacuum still runs. The next call will do.
-                logger.debug(Event.VACUUM_FAILED, "vacuum: %s", error.details())
+        port = self.ports["master.grpc"]
+        method = "/master_pb.Seaweed/VacuumVolume"
+        try:
+            async with asyncio.timeout(_VACUUM_SECONDS):
+                await seaweedfs_grpc.call(self.directory, HOST, port, method, _VACUUM_REQUEST)
+        except (OSError, TimeoutError) as error:
+            # It is being restarted, or the last vacuum still runs. The next call will do.
+            logger.debug(Event.VACUUM_FAILED, "vacuum: %r", error)
 
     def remove_sockets(self) -> None:
         """Remove the sockets that it leaves in /tmp when it is killed; call it after its end."""
