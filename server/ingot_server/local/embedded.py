@@ -109,12 +109,8 @@ class Installation:
         if not self._is_given("redis_url"):
             await self._start_redis()
         s3 = None if self._is_given("s3_endpoint") else self._start_s3()
-        # The API server and SeaweedFS start at the same time: the API server waits for its bucket.
+        # All of them start at the same time, and whoever needs the bucket waits for it.
         api = self._start_ingot("serve", "serve", re.compile("serving gRPC on"))
-        await asyncio.gather(
-            *(_wait_until_ready(child) for child in (s3, api) if child is not None)
-        )
-        # Workers start last, because they would delay the API server.
         names = [f"worker {number + 1}" for number in range(self._settings.workers)]
         converting = [f"convert {number + 1}" for number in range(self._settings.convert_workers)]
         # On a small machine, one process for all jobs takes half of the memory of two.
@@ -123,6 +119,9 @@ class Installation:
             *(self._start_ingot(name, command, _RUNS_JOBS) for name in names),
             *(self._start_ingot(name, "worker --convert", _RUNS_JOBS) for name in converting),
         ]
+        await asyncio.gather(
+            *(_wait_until_ready(child) for child in (s3, api) if child is not None)
+        )
         await asyncio.gather(*(_wait_until_ready(worker) for worker in workers))
         self._print_addresses()
         while self._seaweedfs is not None:
