@@ -38,7 +38,7 @@ MOST_PARTS: Final = 10_000
 # Parts of content whose size is not known. All have one size, because some servers require that.
 PART_OF_UNKNOWN: Final = 16 << 20
 # So many parts are few enough; after the last byte has arrived, one of them is still to be sent.
-_PARTS: Final = 60
+_PARTS: Final = 50
 _LARGE_PART: Final = 64 << 20
 _MEBIBYTE: Final = 1 << 20
 _CHUNK_BYTES: Final = 256 << 10
