@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
@@ -18,12 +18,14 @@ from ingot_server.access_tokens import AccessTokens
 from ingot_server.api.call_rates import CallRates
 from ingot_server.api.caller import Caller
 from ingot_server.api.client_certificates import ClientCertificates
-from ingot_server.api.json_web_tokens import json_web_tokens
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.setting_values import CacheSharing
+from ingot_server.setting_values import CacheSharing, SettingError
+
+if TYPE_CHECKING:
+    from ingot_server.api.json_web_tokens import JsonWebTokens
 
 _JWT_DOTS: Final = 2
 
@@ -38,7 +40,7 @@ class Authentication:
         self._settings = settings
         self._rates = rates
         self._tokens = AccessTokens(settings)
-        self._jwts = json_web_tokens(settings)
+        self._jwts = _json_web_tokens(settings)
         self.certificates = ClientCertificates(settings)
         """What callers with a certificate may do."""
         self.required = self._tokens.configured or self._jwts is not None
@@ -140,3 +142,21 @@ def _bearer_token(authorization: str) -> str:
             "This server asks who calls. Send a token as the header `authorization: Bearer TOKEN`.",
         )
     return token.strip()
+
+
+def _json_web_tokens(settings: Settings) -> JsonWebTokens | None:
+    """Return what checks JWTs by the settings; None if they name no keys.
+
+    Raises SettingError if only a part is set, or if it cannot be used.
+    """
+    if settings.jwks_url and settings.jwt_issuer and settings.jwt_audience:
+        # Imported here: cryptography takes 10 MiB, and a tenth of a second of the start.
+        from ingot_server.api.json_web_tokens import JsonWebTokens
+
+        return JsonWebTokens(settings)
+    if settings.jwks_url or settings.jwt_issuer or settings.jwt_audience:
+        raise SettingError(
+            "INGOT_JWKS_URL, INGOT_JWT_ISSUER and INGOT_JWT_AUDIENCE belong together: without "
+            "issuer and audience, tokens for other services would count. Set all three, or none."
+        )
+    return None

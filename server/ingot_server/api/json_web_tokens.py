@@ -24,7 +24,6 @@ from ingot_server.api.signing_keys import DEFAULT_INTERVALS, Intervals, SigningK
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.outage import LONGEST_PAUSE_SECONDS
-from ingot_server.setting_values import SettingError
 
 # Between the clocks of the provider and of this machine.
 _LEEWAY_SECONDS: Final = 30
@@ -45,7 +44,7 @@ class VerifiedToken:
 
 
 class JsonWebTokens:
-    """The JWTs that the settings accept; `json_web_tokens` returns it."""
+    """The JWTs of the provider that the settings name."""
 
     def __init__(self, settings: Settings, intervals: Intervals = DEFAULT_INTERVALS) -> None:
         self._keys = SigningKeys(settings, intervals)
@@ -126,21 +125,6 @@ class JsonWebTokens:
         if key_id is None:
             return _invalid("it does not name its key (`kid`), and there is not just one")
         return _invalid("it names a key (`kid`) that the provider does not have")
-
-
-def json_web_tokens(settings: Settings) -> JsonWebTokens | None:
-    """Return what checks JWTs by the settings; None if they name no keys.
-
-    Raises SettingError if only a part is set, or if it cannot be used.
-    """
-    if settings.jwks_url and settings.jwt_issuer and settings.jwt_audience:
-        return JsonWebTokens(settings)
-    if settings.jwks_url or settings.jwt_issuer or settings.jwt_audience:
-        raise SettingError(
-            "INGOT_JWKS_URL, INGOT_JWT_ISSUER and INGOT_JWT_AUDIENCE belong together: without "
-            "issuer and audience, tokens for other services would count. Set all three, or none."
-        )
-    return None
 
 
 def _scopes(claim: object, prefix: str) -> frozenset[Scope.ValueType]:

@@ -16,9 +16,6 @@ import secrets
 from datetime import timedelta
 from typing import Final, cast
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from ingot_server.redis import Redis, unavailable
 
 MOST_SESSIONS: Final = 100
@@ -69,12 +66,18 @@ class StoredSessions:
 
 
 def _sealed(secret: str, token: str) -> bytes:
+    # Imported by the first session: it takes 10 MiB, and most servers have none.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(_derived(secret, b"key")).encrypt(nonce, token.encode(), None)
 
 
 def _opened(secret: str, sealed: bytes) -> str:
     """Return the token. Empty if another program than Ingot has written it."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     nonce, content = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
     try:
         return AESGCM(_derived(secret, b"key")).decrypt(nonce, content, None).decode()
