@@ -4,16 +4,22 @@ Extraction itself is resolving and fetching in a process that has its imports do
 else running; an ingest is from the call to SUCCEEDED. The media are HLS of two segments on a site
 that takes 200 ms to begin each answer. Jobs follow each other at once, so the process that waits
 for the next job is made while the one before runs. The ratio is that of the means.
+
+The processor time of an extraction is that of its process, from the fork to its end, against that
+of yt-dlp itself in a process that is not a new one (plain_extraction.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from bench.clips import segments
+from bench.processes import name, processor_seconds, tree
 from bench.site import site
 from ingot import Client
 from ingot.v1.job_pb2 import IngestOptions
@@ -26,7 +32,6 @@ from tests.installation import installation
 RUNS = 50
 DELAY = 0.2
 ALONE = 10
-IMPORT_SECONDS = 4
 
 
 async def main() -> None:
@@ -34,7 +39,8 @@ async def main() -> None:
         folder = Path(directory)
         files = await segments(folder, 2, 50_000)
         async with site(files, delay_seconds=DELAY) as address:
-            alone = await extract(f"{address}/list.m3u8", folder)
+            alone, processor = await extract(f"{address}/list.m3u8", folder)
+            plain = await plain_processor_seconds(f"{address}/list.m3u8", folder)
             with installation(folder / "data", workers="1") as ingot:
                 async with Client(ingot.grpc_address) as client:
                     begin = time.perf_counter()
@@ -45,15 +51,30 @@ async def main() -> None:
         f"  {RUNS} jobs; extraction {alone:.3f} s, ingest {whole:.3f} s each, "
         f"ratio {whole / alone:.3f}"
     )
+    print(
+        f"  processor time of an extraction {processor * 1000:.0f} ms, of yt-dlp itself "
+        f"{plain * 1000:.0f} ms: {(processor - plain) * 1000:.0f} ms more"
+    )
 
 
-async def extract(url: str, folder: Path) -> float:
-    """Seconds that an extraction takes by itself, the mean of ALONE runs."""
+async def plain_processor_seconds(url: str, folder: Path) -> float:
+    """Processor time of yt-dlp itself, the mean of ALONE runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.plain_extraction", url, str(folder), str(ALONE)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    found, _ = await process.communicate()
+    return float(found)
+
+
+async def extract(url: str, folder: Path) -> tuple[float, float]:
+    """Seconds and processor time that an extraction takes by itself, the mean of ALONE runs."""
     settings = Settings(egress_allow_loopback=True)
     extractor, proxy = ExtractorPool(settings), EgressProxy(settings)
     await proxy.start()
     await extractor.start()
-    spent = 0.0
+    await extractor.check()
+    spent, before = 0.0, _children_seconds()
     for run in range(ALONE):
         files = folder / f"alone-{run}"
         files.mkdir()
@@ -65,11 +86,18 @@ async def extract(url: str, folder: Path) -> float:
             directory=files,
             manifest=True,
         ) as session:
-            await asyncio.sleep(IMPORT_SECONDS)
             begin = time.perf_counter()
             await session.resolve()
             await session.fetch(files, lambda _done, _total: None)
             spent += time.perf_counter() - begin
+    # It has ended when the process that it was forked from has noticed.
+    await extractor.check()
+    processor = _children_seconds() - before
     await extractor.close()
     await proxy.close()
-    return spent / ALONE
+    return spent / ALONE, processor / ALONE
+
+
+def _children_seconds() -> float:
+    """Of the process to fork from, and of what was forked from it."""
+    return processor_seconds(pid for pid in tree(os.getpid()) if name(pid) == "child_main")

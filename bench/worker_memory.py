@@ -7,22 +7,21 @@ processes share counts once (proc_pid_smaps(5)).
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
 
 from bench.clips import clip
 from bench.origin import origin
+from bench.processes import MEBIBYTE, memory_bytes, tree
 from ingot import Client
-from tests.installation import descendants, installation
+from tests.installation import installation
 
 LARGE = 2_000_000_000
 SMALL = 64_000_000
 JOBS = 16
 RATE = 200_000_000
 SAMPLE_SECONDS = 0.1
-MEBIBYTE = 1 << 20
 
 
 async def main() -> None:
@@ -61,16 +60,7 @@ async def peak(pid: int, work: Awaitable[object]) -> int:
     task = asyncio.ensure_future(work)
     most = 0
     while not task.done():
-        most = max(most, sum(map(proportional_set_size, (pid, *descendants(pid)))))
+        most = max(most, memory_bytes(tree(pid)))
         await asyncio.wait([task], timeout=SAMPLE_SECONDS)
     await task
     return most // MEBIBYTE
-
-
-def proportional_set_size(pid: int) -> int:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
