@@ -198,7 +198,14 @@ class Settings:
         "", "PEM file with the key of that certificate, if it is not in the same file"
     )
     s3_public_endpoint: str = _setting(
-        "", "address of the S3 server in download links; empty means s3_endpoint"
+        "",
+        "address of the S3 server in links, HOST:PORT or a URL; empty means s3_address or "
+        "s3_endpoint",
+    )
+    s3_address: str = _setting(
+        "",
+        "address at which other machines reach the S3 server that `up` starts, HOST:PORT; empty "
+        "means that only this machine does",
     )
     buckets_file: str = _setting(
         "", "TOML file with other buckets whose objects may be adopted, see sources.md"

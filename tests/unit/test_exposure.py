@@ -31,6 +31,9 @@ CERTIFICATE = {"tls_certificate_file": "tls.crt"}
         {"grpc_address": OPEN, "insecure": "authentication", **CERTIFICATE},
         {"grpc_address": OPEN, "insecure": "all"},
         {"grpc_address": OPEN, "insecure": "authentication, tls"},
+        {"s3_address": "127.0.0.2:9000"},
+        {"s3_address": "0.0.0.0:9000", **CERTIFICATE},
+        {"s3_address": "0.0.0.0:9000", "insecure": "tls"},
     ],
 )
 def test_it_starts_when_it_is_guarded_or_that_is_waived(settings: dict[str, Any]) -> None:
@@ -47,6 +50,7 @@ def test_it_starts_when_it_is_guarded_or_that_is_waived(settings: dict[str, Any]
         ({"grpc_address": OPEN, **TOKENS}, "INGOT_TLS_CERTIFICATE_FILE", "--insecure=tls "),
         ({"grpc_address": OPEN, **CERTIFICATE}, "INGOT_TOKENS_FILE", "--insecure=authentication "),
         ({"grpc_address": OPEN, "insecure": "authentication"}, "INGOT_TLS", "--insecure=tls "),
+        ({"s3_address": "0.0.0.0:9000"}, "INGOT_S3_ADDRESS", "--insecure=tls "),
     ],
 )
 def test_it_does_not_start_otherwise_and_says_what_to_do(

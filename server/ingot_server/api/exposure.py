@@ -10,19 +10,16 @@ from ingot_server.setting_values import SettingError
 def require_guarded(settings: Settings) -> None:
     """Check that a server which other machines can reach asks who calls, and speaks TLS.
 
-    INGOT_INSECURE waives either or both. Raises SettingError if something else is missing.
+    The S3 server of `up` answers nothing without a signature, so it only needs TLS. INGOT_INSECURE
+    waives either or both. Raises SettingError if something else is missing.
     """
-    exposed = [
-        f"{variable}={address}"
-        for variable, address in (
-            ("INGOT_GRPC_ADDRESS", settings.grpc_address),
-            ("INGOT_HTTP_ADDRESS", settings.http_address),
-        )
-        if address and not _is_local(address)
-    ]
+    api = _exposed(
+        INGOT_GRPC_ADDRESS=settings.grpc_address, INGOT_HTTP_ADDRESS=settings.http_address
+    )
+    exposed = api + _exposed(INGOT_S3_ADDRESS=settings.s3_address)
     missing = {
-        "authentication": not _authenticates(settings),
-        "tls": not settings.tls_certificate_file,
+        "authentication": bool(api) and not _authenticates(settings),
+        "tls": bool(exposed) and not settings.tls_certificate_file,
     }
     remedies = {
         "authentication": "tokens in INGOT_TOKENS_FILE (`ingot-server token` makes them) or "
@@ -35,7 +32,7 @@ def require_guarded(settings: Settings) -> None:
         for name, is_missing in missing.items()
         if is_missing and name not in waived and "all" not in waived
     ]
-    if exposed and needed:
+    if needed:
         flag = "--insecure" if len(needed) == len(missing) else f"--insecure={needed[0]}"
         raise SettingError(
             f"Other machines can reach this server ({' and '.join(exposed)}), so it needs "
@@ -43,6 +40,15 @@ def require_guarded(settings: Settings) -> None:
             "127.0.0.1; or, if the network or a proxy guards it, start it with "
             f"{flag} (INGOT_INSECURE)."
         )
+
+
+def _exposed(**addresses: str) -> list[str]:
+    """Return the settings whose addresses other machines can reach."""
+    return [
+        f"{variable}={address}"
+        for variable, address in addresses.items()
+        if address and not _is_local(address)
+    ]
 
 
 def _authenticates(settings: Settings) -> bool:

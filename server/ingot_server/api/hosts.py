@@ -64,6 +64,11 @@ def is_loopback(name: str) -> bool:
     return _is_address(name) and ipaddress.ip_address(name).is_loopback
 
 
+def is_every_address(name: str) -> bool:
+    """Return whether a host, as `host_of` returns it, stands for all addresses of a machine."""
+    return not name or (_is_address(name) and ipaddress.ip_address(name).is_unspecified)
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

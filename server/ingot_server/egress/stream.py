@@ -159,7 +159,9 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)
+        # asyncio pauses above `high` bytes, but with TLS from that many on.
+        tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
         self.on_connected()
 
     def get_buffer(self, _sizehint: int) -> memoryview:

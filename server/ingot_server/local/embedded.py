@@ -22,7 +22,7 @@ import re
 import sys
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ingot.v1 import reason_pb2
@@ -34,7 +34,11 @@ from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_ex
 from ingot_server.local.ports import Ports, socket_path
 from ingot_server.process.stop_signals import stop_signals
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
+from ingot_server.setting_values import SettingError
 from ingot_server.store_urls import without_password
+
+if TYPE_CHECKING:
+    from ingot_server.local.s3_relay import S3Relay
 
 # One Ctrl-C stops all within five seconds: the API server and the workers first, then the local
 # servers.
@@ -63,6 +67,8 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
             grpc_address=ports.reserve_address("INGOT_GRPC_ADDRESS", settings.grpc_address),
             http_address=settings.http_address
             and ports.reserve_address("INGOT_HTTP_ADDRESS", settings.http_address),
+            s3_address=settings.s3_address
+            and ports.reserve_address("INGOT_S3_ADDRESS", settings.s3_address),
             shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
         )
         lock = await stack.enter_async_context(lock_data_dir(data_dir))
@@ -101,6 +107,7 @@ class Installation:
         self._local_servers: list[SupervisedProgram] = []
         self._ingot_processes: list[SupervisedProgram] = []
         self._seaweedfs: SeaweedFS | None = None
+        self._s3_relay: S3Relay | None = None
 
     async def run_until_cancelled(self) -> None:
         """Start everything, print the addresses, and keep it running until cancelled."""
@@ -109,6 +116,8 @@ class Installation:
         if not self._is_given("redis_url"):
             await self._start_redis()
         s3 = None if self._is_given("s3_endpoint") else self._start_s3()
+        if self._settings.s3_address:
+            await self._start_s3_relay()
         # All of them start at the same time, and whoever needs the bucket waits for it.
         api = self._start_ingot("serve", "serve", re.compile("serving gRPC on"))
         names = [f"worker {number + 1}" for number in range(self._settings.workers)]
@@ -131,6 +140,8 @@ class Installation:
 
     async def stop(self) -> None:
         """Stop the API server and the workers, then the local servers that they need to the end."""
+        if self._s3_relay is not None:
+            await self._s3_relay.close()
         for children, kill_after in (
             (self._ingot_processes, _STOP_SECONDS),
             (self._local_servers, _LOCAL_SERVER_STOP_SECONDS),
@@ -167,6 +178,19 @@ class Installation:
         )
         return self._start(seaweedfs.program(), self._local_servers)
 
+    async def _start_s3_relay(self) -> None:
+        if self._seaweedfs is None:
+            raise SettingError(
+                "INGOT_S3_ADDRESS is for the S3 server that `up` starts, but INGOT_S3_ENDPOINT "
+                "names another one. Set one of them."
+            )
+        # Imported here: few need it, and it takes a tenth of the time in which `up` must be ready.
+        from ingot_server.local.s3_relay import S3Relay, public_endpoint
+
+        self._settings = self._settings.replace(s3_public_endpoint=public_endpoint(self._settings))
+        self._s3_relay = S3Relay(self._settings)
+        await self._s3_relay.start()
+
     def _start_ingot(self, name: str, command: str, ready: re.Pattern[str]) -> SupervisedProgram:
         program = Program(
             name=name,
@@ -191,11 +215,12 @@ class Installation:
         settings = self._settings
         scheme = "https" if settings.s3_secure else "http"
         tls = "https://" if settings.tls_certificate_file else ""
+        links = f"links     {settings.s3_public_endpoint}\n" if self._s3_relay else ""
         sys.stdout.write(
             f"gRPC      {tls}{settings.grpc_address}\n"
             f"HTTP      {tls + settings.http_address if settings.http_address else 'off'}\n"
             f"page      {_page_address(settings.http_address, tls or 'http://')}\n"
-            f"S3        {scheme}://{settings.s3_endpoint}/{settings.s3_bucket}\n"
+            f"S3        {scheme}://{settings.s3_endpoint}/{settings.s3_bucket}\n{links}"
             f"Redis     {without_password(settings.redis_url)}\n"
             f"data      {settings.data_dir}\n"
         )
