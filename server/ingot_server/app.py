@@ -29,6 +29,7 @@ from ingot_server.api.webhook_service import WebhookService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.event_log import EventLogger
+from ingot_server.heartbeat import beating
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.previews import Previews
@@ -156,7 +157,10 @@ async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for number in stop_signals():
         loop.add_signal_handler(number, stopped.set)
-    async with running(settings, reuse_port=reuse_port) as addresses:
+    async with (
+        beating(settings, settings.grpc_address),
+        running(settings, reuse_port=reuse_port) as addresses,
+    ):
         if addresses.http:
             logger.info(Event.SERVING, "serving HTTP on %s", addresses.http)
         logger.info(Event.SERVING, "serving gRPC on %s", addresses.grpc)

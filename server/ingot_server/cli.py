@@ -166,6 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     jobs = worker.add_mutually_exclusive_group()
     jobs.add_argument("--convert", action="store_true", help="run conversions and nothing else")
     jobs.add_argument("--all", action="store_true", help="run all jobs, conversions too")
+    health = commands.add_parser(
+        "health", help="exit with 0 if the process of INGOT_HEARTBEAT_FILE is healthy, for probes"
+    )
+    health.add_argument(
+        "--live", action="store_true", help="only ask whether it lives, without Redis and S3"
+    )
     doctor = commands.add_parser(
         "doctor", help="check settings, Redis, S3 and this machine, and say what to do"
     )
@@ -309,6 +315,17 @@ def _worker(settings: Settings, options: argparse.Namespace) -> None:
         sys.exit(code)
 
 
+def _health(settings: Settings, options: argparse.Namespace) -> None:
+    from ingot_server.health import require_health
+    from ingot_server.heartbeat import Unhealthy
+
+    try:
+        require_health(settings, live=options.live)
+    except Unhealthy as unhealthy:
+        print(f"ingot-server: {unhealthy}", file=sys.stderr)
+        sys.exit(1)
+
+
 def _rebuild(settings: Settings, _: argparse.Namespace) -> None:
     from ingot_server import rebuild
 
@@ -393,6 +410,7 @@ def _extractor(settings: Settings, options: argparse.Namespace) -> None:
 _COMMANDS: Final = {
     "serve": _serve,
     "worker": _worker,
+    "health": _health,
     "rebuild": _rebuild,
     "gc": _gc,
     "scrub": _scrub,

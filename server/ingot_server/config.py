@@ -502,6 +502,11 @@ class Settings:
     source_wait_timeout: timedelta = _setting(
         timedelta(hours=1), "a job fails after its source has refused this server for this long"
     )
+    heartbeat_file: str = _setting(
+        "",
+        "file that `up`, `serve` and `worker` touch while their event loop turns, for "
+        "`ingot-server health`; empty means none",
+    )
     shutdown_timeout: timedelta = _setting(
         timedelta(seconds=4), "time for running calls to end when the server stops"
     )

@@ -22,6 +22,7 @@ from ingot_server.celery_worker import CeleryWorker
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
+from ingot_server.heartbeat import beating
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.queue import TASK_NAME, celery_app, queue_name
 from ingot_server.jobs.workers import this_worker
@@ -41,13 +42,20 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, works: Sequence[Work]) -> None:
         self._loop = asyncio.new_event_loop()
+        self._settings = settings
+        self._heartbeat = contextlib.AsyncExitStack()
         self._worker = Worker(settings, works)
         self._slots = slots_of(settings, works)
         self._stopping: Future[None] | None = None
 
     def start(self) -> None:
-        """Start the loop and the worker. Raises Failure as `Worker.start` does."""
+        """Start the loop and the worker.
+
+        Raises SettingError for a heartbeat file that cannot be written, and Failure as
+        `Worker.start` does.
+        """
         threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
+        self._wait_for(self._heartbeat.enter_async_context(beating(self._settings)))
         self._wait_for(self._worker.start())
 
     def run_celery(self, app: Celery) -> int:

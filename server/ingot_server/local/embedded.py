@@ -29,6 +29,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.heartbeat import beating
 from ingot_server.local.datadir_lock import lock_data_dir
 from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
@@ -72,6 +73,8 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
             shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
         )
         lock = await stack.enter_async_context(lock_data_dir(data_dir))
+        await stack.enter_async_context(beating(settings, settings.grpc_address))
+        settings = settings.replace(heartbeat_file="")
         installation = Installation(settings, given, lock, ports)
         running = asyncio.create_task(installation.run_until_cancelled())
 

@@ -14,6 +14,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
+from ingot_server.heartbeat import beating
 from ingot_server.local.ports import Ports
 from ingot_server.log_events import Event
 from ingot_server.process.stop_signals import stop_signals
@@ -34,11 +35,13 @@ async def serve_replicas(settings: Settings) -> None:
             for name in ("grpc_address", "http_address")
             if (address := getattr(settings, name))
         }
-        await _supervise(settings.replace(**addresses))
+        settings = settings.replace(**addresses)
+        async with beating(settings, settings.grpc_address):
+            await _supervise(settings)
 
 
 async def _supervise(settings: Settings) -> None:
-    environment = settings.replace(processes=1).environment()
+    environment = settings.replace(processes=1, heartbeat_file="").environment()
     arguments = (sys.executable, "-m", "ingot_server.cli", "serve", "--reuse-port")
     children = [
         SupervisedProgram(
