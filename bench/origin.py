@@ -35,10 +35,12 @@ async def answer(
     )
     begin = time.monotonic()
     sent = 0
+    # A rate is kept over every quarter of a second.
+    chunk_bytes = min(CHUNK, max(1, int(rate / 4))) if rate else CHUNK
     try:
         with path.open("rb") as file:
             file.seek(first)
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(chunk_bytes):
                 writer.write(chunk)
                 await writer.drain()
                 sent += len(chunk)
@@ -51,20 +53,22 @@ async def answer(
         writer.close()
 
 
-async def serve(path: Path, rate: float) -> None:
+async def serve(path: Path, rate: float, host: str) -> None:
     server = await asyncio.start_server(
-        lambda reader, writer: answer(path, rate, reader, writer), "127.0.0.1", 0
+        lambda reader, writer: answer(path, rate, reader, writer), host, 0
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @asynccontextmanager
-async def origin(path: Path, *, bytes_per_second: float = 0) -> AsyncIterator[str]:
-    """Serves `path`; yields the address `http://127.0.0.1:PORT`. Rate 0 is as fast as it goes."""
-    async with serving("bench.origin", str(path), str(bytes_per_second)) as address:
-        yield f"http://{address}"
+async def origin(
+    path: Path, *, bytes_per_second: float = 0, host: str = "127.0.0.1"
+) -> AsyncIterator[str]:
+    """Serves `path`; yields the address `http://HOST:PORT`. Rate 0 is as fast as it goes."""
+    async with serving("bench.origin", str(path), str(bytes_per_second), host) as address:
+        yield f"http://{host}:{address.rpartition(':')[2]}"
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(serve(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]))

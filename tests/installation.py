@@ -189,7 +189,7 @@ def running_children(pid: int, role: str) -> list[int]:
     found = [
         child
         for child in descendants(pid)
-        if (words := _command_line(child))
+        if (words := command_line(child))
         and (
             Path(words[0].split(" ")[0]).name == role
             or [each for each in words[1:-1] if each != "--all"]
@@ -235,7 +235,8 @@ def names_below(directory: Path) -> set[str]:
     return {name for _, folders, files in os.walk(directory) for name in (*folders, *files)}
 
 
-def _command_line(pid: int) -> list[str]:
+def command_line(pid: int) -> list[str]:
+    """The words of the command that a process runs; none if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
