@@ -28,7 +28,7 @@ IDLE_SECONDS = 20.0
 LEAST = 0.1
 _SCRIPTS = {"EVALSHA", "EVAL"}
 # What is different in each job, and in each start.
-_NAMES = re.compile(r"(?<=[:/])([0-9a-v]{26}|[a-z2-7]{52}|[0-9a-f-]{36})(?=$|\D)")
+_NAMES = re.compile(r"(?<=[:/])([a-z2-7]{52}|[0-9a-v]{26}|[0-9a-f-]{36})(?=$|\D)")
 _WORKER = re.compile(r"ingot\.[^:]+:\d+")
 
 
@@ -58,9 +58,9 @@ class Count:
                 sent[operation] += 1
                 continue
             else:
-                operation = " ".join(words[:1] + [_key(word) for word in words[1:2]])
+                operation = " ".join(words[:1] + [without_names(word) for word in words[1:2]])
                 sent[operation] += 1
-            keys[_key(words[1]) if len(words) > 1 else words[0]] += 1
+            keys[without_names(words[1]) if len(words) > 1 else words[0]] += 1
         return cls(dict(sent), dict(in_scripts), dict(keys), seconds)
 
     def per_job(self, idle: Count, jobs: int) -> Count:
@@ -178,6 +178,6 @@ def _most(numbers: dict[str, float]) -> list[str]:
     return [name for name in named if numbers[name] >= LEAST]
 
 
-def _key(word: str) -> str:
+def without_names(word: str) -> str:
     """The key without the names that only one job or start has."""
     return _NAMES.sub("*", _WORKER.sub("ingot.*", word))
