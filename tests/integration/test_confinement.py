@@ -38,12 +38,17 @@ PROGRAM: Final = """
 import json, sys
 sys.path.append(sys.argv[1])
 from ingot_server.process import privileges, seccomp
-from ingot_server.process.confinement import Confinement, confine
+from ingot_server.process.confinement import Confinement, PreparedConfinement, confine
 targets = json.loads(sys.argv[2])
 if targets["refused"]:
     privileges.drop(network=True)
     seccomp.install(network=True, forks=True)
-if targets["confinement"] is not None:
+if targets["prepared"]:
+    confinement = PreparedConfinement()
+    if os.fork():
+        os.wait()
+    confinement.enter()
+elif targets["confinement"] is not None:
     confine(Confinement(*targets["confinement"]))
 print(json.dumps({"tried": tried(targets), "forked": forked(targets["bomb"])}), flush=True)
 signal.pause()
@@ -88,7 +93,9 @@ def targets() -> Iterator[dict[str, Any]]:
             "port": four.getsockname()[1],
             "guard": guard.getsockname()[1],
             "scratch": str(scratch),
+            "result": str(scratch / "result"),
             "refused": False,
+            "prepared": False,
             "confinement": None,
             "bomb": 0,
         }
@@ -136,6 +143,20 @@ async def test_an_intruder_reaches_nothing(targets: dict[str, Any], kind: str, u
     if kind != "extractor" and not targets["refused"] and network_namespace.is_available():
         assert found["has_own_network"]
     assert (Path(targets["scratch"]) / "result").is_file()
+
+
+@pytest.mark.parametrize("user", ["this", "nobody", "nobody without namespaces"])
+async def test_an_intruder_in_a_child_of_a_prepared_process_reaches_nothing(
+    targets: dict[str, Any], user: str
+) -> None:
+    targets |= {"prepared": True, "result": os.devnull, "bomb": BOMB}
+    targets["refused"] = user == "nobody without namespaces"
+
+    found = await outcome(targets, user=user.split()[0])
+
+    assert (found["tried"], found["forked"]) == ([], 0)
+    if not targets["refused"] and network_namespace.is_available():
+        assert found["has_own_network"]
 
 
 async def test_without_confinement_the_same_intruder_succeeds(targets: dict[str, Any]) -> None:

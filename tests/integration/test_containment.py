@@ -127,7 +127,7 @@ async def test_an_impersonated_request_trusts_the_authority_of_the_installation(
 ATTEMPTS = """
         import json, os, runpy
         tried = runpy.run_path({attempts!r})["tried"]
-        text = json.dumps(tried({targets!r} | {{"scratch": os.getcwd()}}))
+        text = json.dumps(tried({targets!r} | {{"scratch": os.getcwd(), "result": "result"}}))
 """
 DENO_ATTEMPTS = """
 const tried = [];

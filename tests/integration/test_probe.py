@@ -456,9 +456,9 @@ async def test_no_damage_makes_the_child_raise_or_crash(tmp_path: Path) -> None:
         (tmp_path / f"{seed}.mp4").write_bytes(damaged(seed))
     code = (
         "import pathlib, sys\n"
-        "from ingot_server.probe.probe_main import FfmpegLog, Refused, probe\n"
+        "from ingot_server.probe.probe_main import FfmpegLog, Refused, open_file, probe\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    try: assert probe(str(path), FfmpegLog(), whole=True)['duration'] > 0\n"
+        "    try: assert probe(open_file(str(path)), FfmpegLog(), whole=True)['duration'] > 0\n"
         "    except Refused as refused: assert refused.reason in ('NOT_MEDIA', 'TRUNCATED')\n"
         "    except MemoryError: pass  # As main() does: NOT_MEDIA.\n"
     )

@@ -8,8 +8,8 @@
 FFmpeg gets an open file object without a name, and no protocol, so nothing in the file can make it
 open anything else. It gets only the demuxers of real containers, because it would take text,
 subtitles and images for video. The program imports only PyAV, the standard library, its own package
-and what confines it to that file (process/confinement.py). It is forked (process/fork_server.py),
-or runs alone, as `python -I probe_main.py`.
+and what confines it to the file that it has opened by then (process/confinement.py). It is forked
+(process/fork_server.py), or runs alone, as `python -I probe_main.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import logging
 import os
 import sys
 from collections import deque
+from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -32,7 +33,7 @@ from ingot_server.probe import containers
 from ingot_server.probe.packets import HEADERLESS, PacketReport, Track, ratio, read_packets
 from ingot_server.probe.plausibility import MAX_STREAMS, STREAMS_EXCEEDED, Allowance, Implausible
 from ingot_server.probe.streams import MICROSECONDS, describe, length, microseconds, near, text
-from ingot_server.process.confinement import Confinement, confine
+from ingot_server.process.confinement import PreparedConfinement
 
 FORMATS: Final = (
     "3gp,aac,ac3,aea,aiff,amr,ape,asf,asf_o,au,avi,caf,dhav,dsf,dts,dtshd,dv,eac3,flac,flv,gxf,"
@@ -46,6 +47,8 @@ OPTIONS: Final = {
 }
 """What FFmpeg may open of a file that comes from outside."""
 _READ_BYTES: Final = 128 << 10
+# H.264 and AAC in MP4, which most files are: two frames that `ffmpeg` has made of its `testsrc2`.
+_SAMPLE: Final = Path(__file__).with_name("sample.mp4")
 _MAX_STREAMS: Final = 128
 _MAX_CHAPTERS: Final = 1000
 _MAX_TAGS: Final = 128
@@ -57,6 +60,8 @@ _GENERATE_TIMES: Final = (
 _AS_BYTES: Final[dict[str, Any]] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+
+_confinement: PreparedConfinement
 
 
 class Refused(Exception):
@@ -108,92 +113,110 @@ class FfmpegLog(logging.Handler):
 
 
 def prepare() -> None:
-    """Do what every file needs; here, the imports were all of it."""
+    """Do what every file needs, and read one file, because the first one takes longer."""
+    global _confinement
+    logging.getLogger("libav").propagate = False
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
+    _confinement = PreparedConfinement()
+    with open_file(os.fspath(_SAMPLE)) as file:
+        probe(file, FfmpegLog(), whole=True)
 
 
 def serve() -> None:
     """Respond to one request, and end the process."""
     log = FfmpegLog()
     logging.getLogger("libav").addHandler(log)
-    logging.getLogger("libav").propagate = False
-    av.logging.set_level(av.logging.WARNING)
-    av.logging.set_skip_repeated(False)
     line = sys.stdin.buffer.readline()
     if not line:
         os._exit(0)
     request = json.loads(line)
-    confine(Confinement(reads=[request["path"]]))
     try:
-        response = probe(
-            request["path"], log, whole=request["whole"], delivered=request["delivered"]
-        )
-    except Refused as refused:
-        response = {"reason": refused.reason, "message": str(refused)}
-    except MemoryError:
-        response = {"reason": "NOT_MEDIA", "message": "Reading the file needs too much memory."}
+        file = open_file(request["path"])
     except OSError as error:
-        response = {"reason": "INTERNAL", "message": f"The scratch file is gone: {error.strerror}."}
+        response = _unreadable(error)
+    else:
+        _confinement.enter()
+        response = _respond(file, log, whole=request["whole"], delivered=request["delivered"])
     sys.stdout.write(json.dumps(response) + "\n")
     sys.stdout.flush()
     os._exit(0)  # Nothing here needs an orderly end, which would take time.
 
 
-def probe(path: str, log: FfmpegLog, *, whole: bool, delivered: bool = False) -> dict[str, Any]:
+def _respond(file: io.FileIO, log: FfmpegLog, *, whole: bool, delivered: bool) -> dict[str, Any]:
+    try:
+        return probe(file, log, whole=whole, delivered=delivered)
+    except Refused as refused:
+        return {"reason": refused.reason, "message": str(refused)}
+    except MemoryError:
+        return {"reason": "NOT_MEDIA", "message": "Reading the file needs too much memory."}
+    except OSError as error:
+        return _unreadable(error)
+
+
+def _unreadable(error: OSError) -> dict[str, Any]:
+    return {"reason": "INTERNAL", "message": f"The scratch file is gone: {error.strerror}."}
+
+
+def open_file(path: str) -> io.FileIO:
+    """Open the file to probe. Raises OSError."""
+    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+
+
+def probe(
+    file: io.FileIO, log: FfmpegLog, *, whole: bool, delivered: bool = False
+) -> dict[str, Any]:
     """Read the file to its end and return its `report`. Raises Refused.
 
     `delivered`: the file has every byte that its source announced. Then a format that can be
     written without knowing the end may end anywhere.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with io.FileIO(descriptor) as file:
-        head = file.read(4096)
-        if not head:
-            raise Refused("NOT_MEDIA", "The file is empty.")
-        if resembled := containers.resemblance(head):
-            raise Refused("NOT_MEDIA", f"The file is {resembled}, not audio or video.")
-        structure = containers.examine(file)
-        if structure.has_wrapped_sizes:
-            raise Refused(
-                "NOT_MEDIA",
-                "The file has more than 4 GiB, which WAV cannot hold: its sizes have wrapped, so "
-                "that players stop too early. Save it as RF64 or FLAC.",
+    head = file.read(4096)
+    if not head:
+        raise Refused("NOT_MEDIA", "The file is empty.")
+    if resembled := containers.resemblance(head):
+        raise Refused("NOT_MEDIA", f"The file is {resembled}, not audio or video.")
+    structure = containers.examine(file)
+    if structure.has_wrapped_sizes:
+        raise Refused(
+            "NOT_MEDIA",
+            "The file has more than 4 GiB, which WAV cannot hold: its sizes have wrapped, so "
+            "that players stop too early. Save it as RF64 or FLAC.",
+        )
+    if structure.problem and whole and not (delivered and structure.is_streamed):
+        raise cut_off(structure.problem)
+    ends_in_zeros = containers.ends_in_zeros(file)
+    file.seek(0)
+    try:
+        container = av.open(
+            NamelessFile(file),
+            "r",
+            options=OPTIONS,
+            buffer_size=_READ_BYTES,
+            **_AS_BYTES,
+        )
+    except MemoryError:
+        if log.too_many_streams:
+            raise too_many_streams() from None
+        raise
+    except (av.error.FFmpegError, ValueError) as error:
+        begins = f"begins like {structure.kind}, but " if structure.kind else ""
+        raise Refused("NOT_MEDIA", f"The file {begins}cannot be read as audio or video.") from error
+    with container:
+        if log.too_many_streams:
+            raise too_many_streams()
+        if whole:
+            packets = check(
+                container,
+                log,
+                structure,
+                Allowance.of(file),
+                ends_in_zeros=ends_in_zeros,
+                delivered=delivered,
             )
-        if structure.problem and whole and not (delivered and structure.is_streamed):
-            raise cut_off(structure.problem)
-        ends_in_zeros = containers.ends_in_zeros(file)
-        file.seek(0)
-        try:
-            container = av.open(
-                NamelessFile(file),
-                "r",
-                options=OPTIONS,
-                buffer_size=_READ_BYTES,
-                **_AS_BYTES,
-            )
-        except MemoryError:
-            if log.too_many_streams:
-                raise too_many_streams() from None
-            raise
-        except (av.error.FFmpegError, ValueError) as error:
-            begins = f"begins like {structure.kind}, but " if structure.kind else ""
-            raise Refused(
-                "NOT_MEDIA", f"The file {begins}cannot be read as audio or video."
-            ) from error
-        with container:
-            if log.too_many_streams:
-                raise too_many_streams()
-            if whole:
-                packets = check(
-                    container,
-                    log,
-                    structure,
-                    Allowance.of(file),
-                    ends_in_zeros=ends_in_zeros,
-                    delivered=delivered,
-                )
-            else:
-                packets = PacketReport([Track(stream, 0) for stream in container.streams])
-            return report(container, packets, log, head)
+        else:
+            packets = PacketReport([Track(stream, 0) for stream in container.streams])
+        return report(container, packets, log, head)
 
 
 def check(

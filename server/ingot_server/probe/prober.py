@@ -8,8 +8,9 @@ files. How that process ends decides about the result:
   player could use such a file;
 - it takes longer than `probe_timeout`, or uses that much CPU time: STAGE_TIMEOUT.
 
-While the prober is started, these processes are forked from one that has done the imports (33 MB).
-That takes milliseconds; starting one takes 90 ms, and more processor time.
+While the prober is started, these processes are forked from one that has done the imports (33 MB),
+and has probed a file of its own. That takes milliseconds; starting one takes 90 ms, and more
+processor time.
 """
 
 from __future__ import annotations

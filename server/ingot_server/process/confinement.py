@@ -16,6 +16,7 @@ starts. Only the standard library is imported here: launch.py runs without any p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,37 @@ def confine(confinement: Confinement) -> None:
     seccomp.install(
         network=bool(confinement.ports), forks=bool(confinement.programs), spared=spared
     )
+
+
+class PreparedConfinement:
+    """What `confine` does, as far as it can be done once, before children are forked.
+
+    They get a network namespace that they share, in which there is nothing: the process that is
+    prepared leaves the machine's network. What a child is to read it opens before it calls `enter`.
+    """
+
+    def __init__(self) -> None:
+        """Prepare this process, which has one thread. Raises OSError."""
+        if sys.platform != "linux":
+            return
+        # Where the kernel refuses that, seccomp.py still refuses sockets.
+        with contextlib.suppress(OSError):
+            privileges.enter_network_namespace(_do_nothing)
+        self._ruleset = landlock.make_ruleset(reads=(*_SYSTEM, *_python()), writes=_DEVICES)
+
+    def enter(self) -> None:
+        """Confine this process, the prepared one or a child. Raises OSError."""
+        if sys.platform != "linux":
+            return
+        spared = list(_ancestors())
+        privileges.drop(network=True)
+        if self._ruleset is not None:
+            landlock.enforce(self._ruleset)
+        seccomp.install(network=False, forks=False, spared=spared)
+
+
+def _do_nothing() -> None:
+    """Leave a new network namespace as it is."""
 
 
 def confine_parent(ports: Sequence[int] | None) -> None:

@@ -12,14 +12,13 @@ the one before has:
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
 import stat
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 _CREATE_RULESET: Final = 444
@@ -78,11 +77,28 @@ def restrict(
     no-new-privileges set, and with one thread. Does nothing if the kernel has no Landlock. Raises
     OSError.
     """
+    ruleset = make_ruleset(reads=reads, writes=writes, executes=executes, ports=ports)
+    if ruleset is not None:
+        enforce(ruleset)
+
+
+def make_ruleset(
+    *,
+    reads: Iterable[str] = (),
+    writes: Iterable[str] = (),
+    executes: Iterable[str] = (),
+    ports: Iterable[int] = (),
+) -> int | None:
+    """Return a descriptor of what `restrict` allows, for `enforce`; None without Landlock.
+
+    Children that are forked have it, too.
+    """
     found = version()
     if not found:
-        return
+        return None
     handled = (1 << _FILE_RIGHTS_OF_VERSION.get(found, 16)) - 1
-    with _ruleset(handled, ports) as ruleset:
+    ruleset = _new_ruleset(handled, ports)
+    try:
         for paths, rights in (
             (reads, _READ),
             (writes, _WRITE),
@@ -90,6 +106,18 @@ def restrict(
         ):
             for path in paths:
                 _allow_path(ruleset, path, rights & handled)
+    except BaseException:
+        os.close(ruleset)
+        raise
+    return ruleset
+
+
+def enforce(ruleset: int) -> None:
+    """Restrict this process as `restrict` does, and close the descriptor."""
+    try:
+        _call(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
 
 
 def restrict_connections(ports: Iterable[int] | None) -> None:
@@ -99,13 +127,11 @@ def restrict_connections(ports: Iterable[int] | None) -> None:
     and raises OSError.
     """
     if version() >= FIRST_WITH_SCOPES:
-        with _ruleset(0, ports):
-            pass
+        enforce(_new_ruleset(0, ports))
 
 
-@contextlib.contextmanager
-def _ruleset(handled: int, ports: Iterable[int] | None) -> Iterator[int]:
-    """Yield a new ruleset for these rights over files, and restrict this process by it then."""
+def _new_ruleset(handled: int, ports: Iterable[int] | None) -> int:
+    """Return a new ruleset for these rights over files, and for the ports."""
     net = _BIND_OR_CONNECT if version() >= FIRST_WITH_TCP and ports is not None else 0
     scopes = _SCOPES if version() >= FIRST_WITH_SCOPES else 0
     fields = (handled, net, scopes)[: 3 if scopes else 2 if net else 1]
@@ -115,10 +141,10 @@ def _ruleset(handled: int, ports: Iterable[int] | None) -> Iterator[int]:
         for port in ports or () if net else ():
             rule = struct.pack("=QQ", _CONNECT, port)
             _call(_ADD_RULE, ruleset, _NET_PORT, rule, 0)
-        yield ruleset
-        _call(_RESTRICT_SELF, ruleset, 0)
-    finally:
+    except BaseException:
         os.close(ruleset)
+        raise
+    return ruleset
 
 
 def _allow_path(ruleset: int, path: str, rights: int) -> None:
