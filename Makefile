@@ -104,8 +104,8 @@ check-stubs: install-dev ## Generate and compile stubs for Go, TypeScript and Ja
 check-clients: install-dev ## Check the clients of other languages (needs Node, Go)
 	clients/check.sh
 
-check-dockerfile: install-dev ## Lint the Dockerfile
-	hadolint Dockerfile
+check-dockerfile: install-dev ## Lint the Dockerfiles
+	hadolint Dockerfile deploy/minio/Dockerfile
 
 format: install-dev ## Format all code
 	ruff check --fix
