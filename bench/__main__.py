@@ -5,7 +5,7 @@ import importlib
 import sys
 
 NAMES = (
-    *("get_media", "cached_ingest", "ingest_throughput", "worker_memory", "ingest_latency"),
+    *("get_media", "cached_ingest", "ingest_throughput", "worker_memory", "job_cost"),
     *("start_up", "hls", "extraction_overhead", "mp3", "url_to_mp3", "cancel", "stage_times"),
     *("probe_cost", "media_lists", "accepted_call", "lost_worker", "egress_heads"),
     *("redis_commands", "s3_requests", "idle", "worker_start", "large_ingest"),
