@@ -11,6 +11,7 @@ all conversions made, did the source refuse this lately.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -96,6 +97,8 @@ class Needed:
     missing: Missing
     stored: Manifest | None
     """The manifest of the media item that lacks something; None if nothing is stored."""
+    unstored_since: float | None = None
+    """The loop's time just before the bucket was found to have no manifest; None if it has one."""
 
 
 Decision: TypeAlias = AlreadyStored | Refused | Needed
@@ -183,7 +186,9 @@ class Intake:
         if upload is not None and upload.sha256:
             draft = with_content(draft, upload.sha256)
             resolved_url = replace(resolved_url, media_id=draft.media.id)
+        began = asyncio.get_running_loop().time()
         media_id, found_manifest = await self._catalog.find(resolved_url.media_id)
+        unstored_since = began if found_manifest is None else None
         if found_manifest is not None and not belongs_to_tenant(found_manifest.media):
             found_manifest = None
         stored = await self._catalog.if_whole(found_manifest)
@@ -198,7 +203,7 @@ class Intake:
         if isinstance(found, Failure):
             return refused(draft, found, media_id)
         if found is not Missing.NOTHING or stored is None:
-            return Needed(_about(media_id, draft), found, stored)
+            return Needed(_about(media_id, draft), found, stored, unstored_since)
         if converts:
             return await self.decide_conversion(stored.media, draft.recipes[0], draft)
         return await self._decide_recipes(draft, stored, is_entry=is_entry)

@@ -76,6 +76,27 @@ async def test_an_ended_job_frees_its_single_flight_key(records: Records, redis:
     assert again.job.id != job.id
 
 
+async def test_only_the_first_run_after_a_look_into_the_bucket_may_skip_its_own(
+    records: Records,
+) -> None:
+    async def may_skip(*, unstored: bool) -> bool:
+        job = (await records.create(new_job(), unstored=unstored)).job
+        found = []
+        for _ in range(2):
+            claim = await records.claim(job.id)
+            assert claim is not None
+            found.append(claim.unstored)
+            job = await records.release(job.id, claim.token, deferred=True)
+        await records.cancel(job.id)
+        assert found[1] is False, "an earlier run may have stored it"
+        return found[0]
+
+    assert await may_skip(unstored=True)
+    # The job that has just ended may have stored it since the look.
+    assert not await may_skip(unstored=True)
+    assert not await may_skip(unstored=False)
+
+
 async def test_a_repeated_end_finds_its_own_result(records: Records) -> None:
     job, token = await claimed_job(records)
     job.state = job_pb2.JOB_STATE_SUCCEEDED
@@ -317,6 +338,7 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
     assert await redis.zcard("ingot:expiring") == 1
     assert sorted(await redis.keys("ingot:*")) == [
         b"ingot:changes",
+        b"ingot:ended-flight:media",
         b"ingot:expiring",
         b"ingot:history",
         b"ingot:jobs",

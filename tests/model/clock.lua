@@ -53,7 +53,7 @@ local READ = {
   active = function(key) return server.call('GET', key) end,
   -- The history, the journal and the broker's queues are no part of the model.
   history = ignored, changes = ignored, removed = ignored, trail = ignored, requests = ignored, queue = ignored,
-  journal = ignored, ['journal-due'] = ignored, ['journal-partial'] = ignored,
+  ['ended-flight'] = ignored, journal = ignored, ['journal-due'] = ignored, ['journal-partial'] = ignored,
 }
 
 function redis.call(command, key, ...)

@@ -33,7 +33,7 @@ from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.jobs.outcomes import Creation, JournalUnrestored
 from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.queue import Queue
-from ingot_server.jobs.records import Records
+from ingot_server.jobs.records import UNSTORED_SECONDS, Records
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.sources import pick
 
@@ -103,14 +103,25 @@ class Admission:
                 return await self.record(decision.job, request, upload_id=upload_id)
             case Refused(failure=failure):
                 raise failure
-            case Needed(job, missing):
-                receives = missing is not Missing.CONVERSIONS and _receives(job)
-                return await self.admit(job, request, upload_id=upload_id, receives=receives)
+            case Needed(job, missing, unstored_since=unstored_since):
+                return await self.admit(
+                    job,
+                    request,
+                    upload_id=upload_id,
+                    receives=missing is not Missing.CONVERSIONS and _receives(job),
+                    unstored_since=unstored_since,
+                )
             case _:
                 assert_never(decision)
 
     async def admit(
-        self, job: Job, request: Request, *, upload_id: str = "", receives: bool = True
+        self,
+        job: Job,
+        request: Request,
+        *,
+        upload_id: str = "",
+        receives: bool = True,
+        unstored_since: float | None = None,
     ) -> Job:
         """Create the job and dispatch it if it may run, also if its caller hangs up meanwhile.
 
@@ -118,11 +129,11 @@ class Admission:
         the job then. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
         run all the same, and a call with the same `request_id` returns it. Raises QUOTA_EXCEEDED if
         the caller has reached a limit; that of the bytes of a day counts only for a job that
-        `receives` some.
+        `receives` some. `unstored_since` is that of `Needed`.
         """
         job = _requested(job)
         job.state = job_pb2.JOB_STATE_QUEUED
-        creating = self._create_and_enter(job, request, upload_id, receives)
+        creating = self._create_and_enter(job, request, upload_id, receives, unstored_since)
         return seen_by(CALLER.get(), await self._finish(creating))
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
@@ -142,7 +153,13 @@ class Admission:
         return seen_by(CALLER.get(), creation.job)
 
     async def _create(
-        self, job: Job, request: Request, upload_id: str, *, receives: bool = False
+        self,
+        job: Job,
+        request: Request,
+        upload_id: str,
+        *,
+        receives: bool = False,
+        unstored_since: float | None = None,
     ) -> Creation:
         limits = _limits(job, receives=receives)
         while True:
@@ -156,6 +173,8 @@ class Admission:
                     caller=CALLER.get().key,
                     limits=limits,
                     webhook_url=webhook_of(request),
+                    unstored=unstored_since is not None
+                    and asyncio.get_running_loop().time() < unstored_since + UNSTORED_SECONDS,
                     require_restored=True,
                 )
             except JournalUnrestored:
@@ -180,9 +199,16 @@ class Admission:
         return await self._dispatch(creation)
 
     async def _create_and_enter(
-        self, job: Job, request: Request, upload_id: str, receives: bool
+        self,
+        job: Job,
+        request: Request,
+        upload_id: str,
+        receives: bool,
+        unstored_since: float | None,
     ) -> Job:
-        creation = await self._create(job, request, upload_id, receives=receives)
+        creation = await self._create(
+            job, request, upload_id, receives=receives, unstored_since=unstored_since
+        )
         entering = asyncio.create_task(self._enter(creation, request, upload_id))
         try:
             dispatched = await self._dispatch(creation)

@@ -60,7 +60,8 @@ class IngestService(Service):
 
     A race cannot start a second download. Of calls at the same time, `Records.create` lets one
     create a job and gives it to the others. A call that found nothing stored just before another
-    job ended does create a second job; its worker checks the catalog first, and ends it from there.
+    job ended does create a second job; `create` tells its worker that the catalog must be checked
+    first, and the worker ends it from there.
     """
 
     descriptor = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"]

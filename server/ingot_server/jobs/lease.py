@@ -46,8 +46,8 @@ class Lease:
     """The right to change one job, made by `hold`.
 
     `job` is the job with all of the holder's changes, written or not. `run`, `wanted_key`,
-    `followed`, `has_slot` and `bytes_limited` are those of the `Claim`. `lost` is why the body is
-    cancelled, or None while the lease is held.
+    `followed`, `unstored`, `has_slot` and `bytes_limited` are those of the `Claim`. `lost` is why
+    the body is cancelled, or None while the lease is held.
     """
 
     def __init__(self, records: Records, claim: Claim, body: asyncio.Task[Any]) -> None:
@@ -56,6 +56,7 @@ class Lease:
         self.run = claim.run
         self.wanted_key = claim.wanted_key
         self.followed = claim.followed
+        self.unstored = claim.unstored
         self.has_slot = claim.has_slot
         self.bytes_limited = claim.bytes_limited
         self.lost: LeaseLost | None = None
@@ -113,6 +114,7 @@ class Lease:
             except SingleFlightTaken as taken:
                 return taken.job_id
             change(self.job)
+            self.unstored = False  # The other media item may be.
             self._pending.take_over(written, passed)
         return ""
 

@@ -33,6 +33,8 @@ class Claim:
     """The single-flight key that another job held when Redis had lost this one; usually empty."""
     followed: str = ""
     """Id of the job that this one has waited for since its last run; usually empty."""
+    unstored: bool = False
+    """Whether it is certain that nothing is stored for its media item."""
     has_slot: bool = False
     """Whether it was dispatched, and so holds a slot of its worker."""
     bytes_limited: bool = False

@@ -64,6 +64,8 @@ from ingot_server.redis import Redis, unavailable
 _REQUEST: Final = "request:"
 _JOBS: Final = "jobs"
 _PAGE: Final = 200
+UNSTORED_SECONDS: Final = 5.0
+"""How long it counts that nothing was stored: less than ENDED_LIFETIME in transition.lua."""
 
 # Inside Records, `list` is a method.
 Jobs = list[Job]
@@ -97,6 +99,7 @@ class Records:
         caller: str = "",
         webhook_url: str = "",
         limits: CallerLimits = NO_LIMITS,
+        unstored: bool = False,
         require_restored: bool = False,
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
@@ -110,8 +113,9 @@ class Records:
         `caller` is the key of this one. Raises Failure with QUOTA_EXCEEDED if it has reached one of
         its `limits` of jobs, queued jobs, bytes received today and bytes stored. `webhook_url` gets
         a delivery when the job ends; raises Failure TOO_MANY_WEBHOOKS if those of others are as
-        many as a job may have. With `require_restored`, raises JournalUnrestored if Redis may have
-        lost jobs that the journal has.
+        many as a job may have. `unstored`: the bucket had nothing for the job's media item within
+        the last UNSTORED_SECONDS, so the job need not look. With `require_restored`, raises
+        JournalUnrestored if Redis may have lost jobs that the journal has.
         """
         arguments: dict[str, Argument] = {
             "caller": caller_key(caller),
@@ -121,6 +125,8 @@ class Records:
             "webhook_urls": webhook_url,
             **limit_arguments(limits),
         }
+        if unstored and not single_flight_key:
+            arguments["unstored"] = 1
         if require_restored:
             arguments["restored"] = 1
         try:
@@ -241,6 +247,8 @@ class Records:
             claimed.run,
             claimed.wanted_key,
             claimed.followed,
+            # An earlier run may have stored it.
+            unstored=claimed.unstored and claimed.run == 1,
             has_slot=bool(worker_id),
             bytes_limited=claimed.bytes_limited,
         )

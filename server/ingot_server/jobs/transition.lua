@@ -16,10 +16,15 @@
 --                                                       this one was made again
 --                                           losses      how many workers the job has lost
 --                                           not_before  when a worker may claim the job
+--                                           unstored    1 if nothing was stored for its media item when
+--                                                       it got the single flight
 --                                           change_id   id of the last change
 --                                           recheck_at  its deadline while a worker recovers it
 --   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
 --                                           id, or what stands for it (see `single_flight_key`)
+--   ingot:ended-flight:<key>        string  id of the last job that held this single-flight key to its end.
+--                                           Lives for a minute, which is longer than a call takes from
+--                                           a look into the bucket to `create`
 --   ingot:deadlines                 zset    ids of the jobs that wait for a time, scored by when the
 --                                           sweep must check them: a lease expires, a message counts
 --                                           as lost, a retry is due, children have changed
@@ -34,6 +39,7 @@
 --            webhook_body tells_operator [webhook_urls] asker: the name of the caller; empty if it has none
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
+--            [unstored: the bucket had nothing for the media item, whose id is the single-flight key, a few seconds ago]
 --            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
 --               | orphaned | circular | unrestored | too_many_webhooks
 --               | used_up, name of the limit of the caller that the job would exceed
@@ -57,7 +63,8 @@
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
---            -> done, record, run, wanted_key, id of the job that it has followed, daily_bytes, stored_bytes
+--            -> done, record, run, wanted_key, id of the job that it has followed, unstored, daily_bytes,
+--               stored_bytes
 --               | gone | lost | early | unrestored: Redis may have lost that the job ended
 --               | wanted, record, their highest priority: others want the job | stale | taken, id of the job that holds the key
 --               | circular: the job to follow waits for this one | epoch, current epoch
@@ -97,7 +104,14 @@
 --   journal_needed  groups -> those that have a job that has not ended
 -- A change that is repeated because its response was lost gets the same response again.
 
-local ACTIVE = PREFIX .. 'active:'
+-- One table, because a script has room for 200 local variables.
+local flights = { ACTIVE = PREFIX .. 'active:', ENDED = PREFIX .. 'ended-flight:', ENDED_LIFETIME = 60000 }
+
+function flights.note_end(key)
+  if arg.unlisted ~= '1' then
+    redis.call('SET', flights.ENDED .. key, id, 'PX', flights.ENDED_LIFETIME)
+  end
+end
 
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
@@ -107,8 +121,9 @@ local function finish(key)
   stop_following(id)
   wake_followers(id)
   leave_source(id)
-  if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
-    redis.call('DEL', ACTIVE .. key)
+  if key ~= '' and redis.call('GET', flights.ACTIVE .. key) == id then
+    redis.call('DEL', flights.ACTIVE .. key)
+    flights.note_end(key)
   end
   make_deliveries()
   forget_expired(EXPIRED_PER_END)
@@ -127,7 +142,7 @@ end
 
 -- The response if another job holds arg.single_flight_key, else nil.
 local function share_active()
-  local active = redis.call('GET', ACTIVE .. arg.single_flight_key)
+  local active = redis.call('GET', flights.ACTIVE .. arg.single_flight_key)
   if not active or field(active, 'ended') ~= '0' then
     return nil
   end
@@ -186,9 +201,13 @@ local function create()
       return { 'used_up', limit }
     end
     key = arg.single_flight_key
-    redis.call('SET', ACTIVE .. key, id)
+    redis.call('SET', flights.ACTIVE .. key, id)
   end
   write_new(key)
+  -- A job that has ended since the look into the bucket may have stored it.
+  if arg.unstored and key ~= '' and redis.call('EXISTS', flights.ENDED .. key) == 0 then
+    redis.call('HSET', JOB .. id, 'unstored', 1)
+  end
   askers.add(id)
   remember_request(id)
   add_webhooks(id)
@@ -225,12 +244,12 @@ local function recreate()
     return { 'epoch', time(current_epoch()) }
   end
   local key = arg.ended == '0' and arg.single_flight_key or ''
-  local active = key ~= '' and redis.call('GET', ACTIVE .. key)
+  local active = key ~= '' and redis.call('GET', flights.ACTIVE .. key)
   if active and field(active, 'ended') == '0' then
     redis.call('HSET', JOB .. id, 'wanted_key', key)
     key = ''
   elseif key ~= '' then
-    redis.call('SET', ACTIVE .. key, id)
+    redis.call('SET', flights.ACTIVE .. key, id)
   end
   write_new(key)
   -- Its earlier runs may not have ended, and have names of objects that this one must not use.
@@ -243,6 +262,7 @@ local function recreate()
   end
   if arg.ended == '1' then
     finish('')
+    flights.note_end(arg.single_flight_key)
   else
     make_ready(id)
   end
@@ -255,14 +275,14 @@ end
 -- Moves the job from one single-flight key to arg.single_flight_key. Returns the id of the job that
 -- holds that key, if there is one; nil if the job has moved.
 local function move_from(key)
-  local active = redis.call('GET', ACTIVE .. arg.single_flight_key)
+  local active = redis.call('GET', flights.ACTIVE .. arg.single_flight_key)
   if active and active ~= id and field(active, 'ended') == '0' then
     return active
   end
-  if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
-    redis.call('DEL', ACTIVE .. key)
+  if key ~= '' and redis.call('GET', flights.ACTIVE .. key) == id then
+    redis.call('DEL', flights.ACTIVE .. key)
   end
-  redis.call('SET', ACTIVE .. arg.single_flight_key, id)
+  redis.call('SET', flights.ACTIVE .. arg.single_flight_key, id)
   redis.call('HSET', JOB .. id, 'single_flight_key', arg.single_flight_key)
   redis.call('HDEL', JOB .. id, 'wanted_key')
   return nil
@@ -317,7 +337,7 @@ end
 
 local function changed(record)
   local stored = redis.call('HMGET', JOB .. id,
-    'run', 'wanted_key', 'follows', 'daily_bytes', 'stored_bytes')
+    'run', 'wanted_key', 'follows', 'unstored', 'daily_bytes', 'stored_bytes')
   return { 'done', record, unpack(stored) }
 end
 

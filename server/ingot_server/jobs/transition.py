@@ -81,6 +81,7 @@ class Claimed:
     run: int
     wanted_key: str
     followed: str
+    unstored: bool
     bytes_limited: bool
 
 
@@ -254,12 +255,13 @@ class Transition:
             )
             match outcome:
                 case b"done":
-                    record, run, wanted_key, followed, *limits = content
+                    record, run, wanted_key, followed, unstored, *limits = content
                     return Claimed(
                         from_record(record),
                         int(run or 0),
                         (wanted_key or b"").decode(),
                         (followed or b"").decode(),
+                        bool(unstored),
                         any(limits),
                     )
                 case b"stale":

@@ -31,6 +31,7 @@ from ingot_server.jobs.changes import entered, goes_on, marked_as_list, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_preview, is_workflow
 from ingot_server.jobs.outcomes import Deferred
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.adopt import BucketFetcher
 from ingot_server.pipeline.attempt import (
     Attempt,
@@ -169,7 +170,7 @@ class Pipeline:
         await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
         catalog = self._context.catalog
         while True:
-            stored = await catalog.if_whole(await catalog.get(lease.job.media.id))
+            stored = await self._stored(lease)
             attempt = Attempt(lease, source, identity, stored)
             missing = missing_of(job, stored, mutable=attempt.mutable)
             if stored is not None and missing is not Missing.EVERYTHING:
@@ -192,6 +193,13 @@ class Pipeline:
                     raise AssertionError("only a job that expands lists can get this")
                 case _:
                     assert_never(result)
+
+    async def _stored(self, lease: Lease) -> Manifest | None:
+        """Return what is stored for the job's media item, if it is whole."""
+        if lease.unstored:
+            return None
+        catalog = self._context.catalog
+        return await catalog.if_whole(await catalog.get(lease.job.media.id))
 
     async def _same_media(self, lease: Lease) -> Media | None:
         """Return what the job has made that this one has waited for, or that got its single flight.
