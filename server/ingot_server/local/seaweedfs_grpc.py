@@ -6,10 +6,9 @@ So each connection needs a certificate that only this user can read. It is made 
     <data directory>/
         grpc-ca.pem, grpc.pem, grpc-key.pem     see grpc_certificate.py
 
-`up` runs as long as Ingot does, so it loads neither what makes certificates nor a library of gRPC,
-which together take 30 MiB: the first is a process of its own, and the call is written here. It is
-HTTP/2 (RFC 9113) with the headers that gRPC wants
-(https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+`up` runs as long as Ingot does, so it loads neither what makes certificates nor grpcio, which
+together take 30 MiB: the first is a process of its own, and the call is HTTP/2 with the headers
+that gRPC wants (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 """
 
 from __future__ import annotations
@@ -23,6 +22,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
+
 from ingot_server.process.launch import launch_command
 
 AUTHORITY_FILE: Final = "grpc-ca.pem"
@@ -35,16 +39,7 @@ _PARTS: Final = (
     *("master", "volume", "filer", "s3", "admin", "worker", "client"),
     *("mq", "msg_broker", "msg_agent"),
 )
-# Types of frames and their flags (RFC 9113, section 6).
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
-_ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME_HEAD_BYTES: Final = 9
-_STREAM: Final = 1
-# Fields of HPACK's static table (RFC 7541, appendix A): whole ones, and names whose value follows.
-_POST, _HTTPS = b"\x83", b"\x87"
-_AUTHORITY_NAME, _PATH_NAME, _CONTENT_TYPE_NAME = b"\x01", b"\x04", b"\x0f\x10"
-_OTHER_NAME: Final = b"\x00"
+_READ_BYTES: Final = 64 << 10
 
 
 def security_sections() -> str:
@@ -69,38 +64,40 @@ async def call(directory: Path, host: str, port: int, method: str, message: byte
 
     What it answers is not read. Raises OSError if there is no connection, or if it breaks.
     """
-    try:
-        reader, writer = await asyncio.open_connection(host, port, ssl=_tls_context(directory))
-        with contextlib.closing(writer):
-            fields = (
-                _POST + _HTTPS,
-                _AUTHORITY_NAME + _text(f"{host}:{port}"),
-                _PATH_NAME + _text(method),
-                _CONTENT_TYPE_NAME + _text("application/grpc"),
-                _OTHER_NAME + _text("te") + _text("trailers"),
-            )
-            writer.write(
-                _PREFACE
-                + _frame(_SETTINGS, 0, 0)
-                + _frame(_HEADERS, _END_HEADERS, _STREAM, b"".join(fields))
-                # No compression, and the length.
-                + _frame(_DATA, _END_STREAM, _STREAM, struct.pack(">BI", 0, len(message)) + message)
-            )
-            await _until_answered(reader, writer)
-    except asyncio.IncompleteReadError as error:
-        raise ConnectionResetError("the connection was closed") from error
+    connection = H2Connection(H2Configuration(client_side=True))
+    connection.initiate_connection()
+    stream = connection.get_next_available_stream_id()
+    headers = (
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", f"{host}:{port}"),
+        (":path", method),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    )
+    connection.send_headers(stream, headers)
+    # Not compressed, and the length.
+    framed = struct.pack(">BI", 0, len(message)) + message
+    connection.send_data(stream, framed, end_stream=True)
+    reader, writer = await asyncio.open_connection(host, port, ssl=_tls_context(directory))
+    with contextlib.closing(writer):
+        try:
+            await _until_answered(connection, reader, writer)
+        except ProtocolError as error:
+            raise ConnectionAbortedError(str(error)) from error
 
 
-async def _until_answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _until_answered(
+    connection: H2Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     while True:
-        head = await reader.readexactly(_FRAME_HEAD_BYTES)
-        kind, flags, stream = struct.unpack(">BBI", head[3:])
-        content = await reader.readexactly(int.from_bytes(head[:3], "big"))
-        if kind in (_SETTINGS, _PING) and not flags & _ACK:
-            writer.write(_frame(kind, _ACK, 0, content if kind == _PING else b""))
-        ends = kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM)
-        if kind == _GOAWAY or (stream == _STREAM and ends):
-            return
+        writer.write(connection.data_to_send())
+        received = await reader.read(_READ_BYTES)
+        if not received:
+            raise ConnectionResetError("the connection was closed")
+        for event in connection.receive_data(received):
+            if isinstance(event, StreamEnded | StreamReset | ConnectionTerminated):
+                return
 
 
 def _tls_context(directory: Path) -> ssl.SSLContext:
@@ -109,12 +106,3 @@ def _tls_context(directory: Path) -> ssl.SSLContext:
     context.load_cert_chain(directory / CERTIFICATE_FILE, directory / KEY_FILE)
     context.set_alpn_protocols(["h2"])
     return context
-
-
-def _frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
-    return len(content).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + content
-
-
-def _text(value: str) -> bytes:
-    """Return a string of HPACK that is shorter than 127 bytes, without Huffman's code."""
-    return bytes([len(value)]) + value.encode("ascii")
