@@ -39,6 +39,9 @@ def _keep_bytecode_whole() -> None:
 
 
 _keep_bytecode_whole()
+# yt-dlp would load this if it is installed, and all of cryptography with it, 6 MiB, only to read
+# the cookies of browsers.
+sys.modules["secretstorage"] = None  # type: ignore[assignment] # so that it seems to be missing
 _ARGUMENTS: Final = sys.argv[1:]
 if _ARGUMENTS:
     sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see versions.py
@@ -83,6 +86,8 @@ _MAX_NESTED_LISTS: Final = 3
 
 _output = 1
 """The descriptor of the responses."""
+_extractors: list[Any] = []
+"""yt-dlp's own extractors, in its order. It would sort them out for each job in 40 ms."""
 
 
 class Upcoming(Exception):
@@ -239,7 +244,11 @@ class Extraction:
             },
             auto_init=False,
         )
-        self.ydl.add_default_info_extractors()
+        if request.plugins:
+            self.ydl.add_default_info_extractors()
+        else:
+            for extractor in _extractors:
+                self.ydl.add_info_extractor(extractor)
         self._selection_error = ""
         self._best = self.ydl.build_format_selector(formats.selector(request.wanted))
 
@@ -411,6 +420,7 @@ def prepare() -> None:
     watch_youtube()
     keep_urls()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
+        _extractors[:] = ydl._ies.values()  # noqa: SLF001 - there is no public name for it
         ydl.get_info_extractor("Generic")
     for extractor in yt_dlp.extractor.gen_extractor_classes():
         extractor.suitable("http://host.invalid/")
