@@ -161,7 +161,9 @@ local function check_epoch()
   elseif stored[1] and stored[1] ~= run_id then
     epoch = begin_epoch(epoch)
   end
-  redis.call('HSET', HISTORY, 'run_id', run_id)
+  if stored[1] ~= run_id then
+    redis.call('HSET', HISTORY, 'run_id', run_id)
+  end
   return epoch
 end
 
