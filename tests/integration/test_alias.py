@@ -25,6 +25,7 @@ from ingot_server.library.identity import media_id
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.await_job import JobWaiter
 from ingot_server.redis import Redis
+from tests.bucket_proxy import bucket_behind_proxy
 from tests.waiting import TIMEOUT_SECONDS
 
 ASKED = media_id("http:http://127.0.0.1/page", Selection())
@@ -45,6 +46,29 @@ def new_media(blobs: Blobs) -> Manifest:
     media.duration.FromTimedelta(timedelta(seconds=1))
     media.side_files.add(url=blobs.url(f"media/{TARGET}/1.1.vtt"))
     return Manifest(media=media)
+
+
+async def test_a_thousand_callers_read_an_alias_twice_at_most(
+    settings: Settings, redis: Redis
+) -> None:
+    reads: list[str] = []
+
+    def note(method: str, path: str) -> bool:
+        if method == "GET" and "/alias/" in path:
+            reads.append(path)
+        return False
+
+    async with bucket_behind_proxy(settings) as (proxy, behind):
+        blobs = Blobs(behind)
+        await blobs.prepare()
+        proxy.refuses = note
+        catalog = Catalog(blobs, redis, behind)
+        await catalog.start()
+        found = await asyncio.gather(*(catalog.find(ASKED) for _ in range(1000)))
+        await catalog.close()
+        await blobs.close()
+    assert set(found) == {(ASKED, None)}
+    assert 1 <= len(reads) <= 2
 
 
 async def test_an_alias_leads_to_its_media_and_outlives_redis(

@@ -56,8 +56,13 @@ async def test_a_call_that_looked_before_another_job_ended_downloads_nothing(
 ) -> None:
     proxy, settings = bucket
     url = origin.serve("/clip.mp4", Page(clip))
-    async with asyncio.timeout(TIMEOUT_SECONDS), running_harness(settings) as harness:
-        late = await _held_after_its_look(proxy, harness, url)
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings) as harness,
+        # Calls of one server share their looks.
+        running_harness(settings) as other,
+    ):
+        late = await _held_after_its_look(proxy, other, url)
         first = await harness.ingest(url)
         received = origin.bytes_sent("/clip.mp4")
         proxy.release()

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Coroutine
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
 from ingot.v1 import job_pb2
@@ -35,6 +36,7 @@ from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import UNSTORED_SECONDS, Records
 from ingot_server.journal.writer import JournalWriter
+from ingot_server.library.shared_calls import SharedCalls
 from ingot_server.sources import pick
 
 Request: TypeAlias = (
@@ -46,6 +48,19 @@ Request: TypeAlias = (
     | CompleteUploadRequest
 )
 """All have a request_id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What all calls have in common of which one is enough: the job, and whose it is."""
+
+    job: bytes
+    receives: bool
+    caller_key: str
+    caller_name: str
+    limits: CallerLimits
+    unstored_since: float | None = field(compare=False)
+    """That of the first of the calls."""
 
 
 class Admission:
@@ -61,9 +76,11 @@ class Admission:
         self._journal = journal
         self._dispatcher = Dispatcher(records.dispatch, queue)
         self._admitting: set[asyncio.Task[Job]] = set()
+        self._wishes = SharedCalls(self._fulfil)
 
     async def close(self) -> None:
         """Wait for the jobs that are being created, also for callers that hung up."""
+        await self._wishes.close()
         if self._admitting:
             await asyncio.wait(self._admitting)
 
@@ -108,7 +125,7 @@ class Admission:
                     job,
                     request,
                     upload_id=upload_id,
-                    receives=missing is not Missing.CONVERSIONS and _receives(job),
+                    receives=missing is not Missing.CONVERSIONS,
                     unstored_since=unstored_since,
                 )
             case _:
@@ -126,15 +143,28 @@ class Admission:
         """Create the job and dispatch it if it may run, also if its caller hangs up meanwhile.
 
         Returns the running job for the same media item instead, if there is one. The journal has
-        the job then. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
+        the job then. Calls of one caller that ask for the same at the same time share what one of
+        them does. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
         run all the same, and a call with the same `request_id` returns it. Raises QUOTA_EXCEEDED if
         the caller has reached a limit; that of the bytes of a day counts only for a job that
-        `receives` some. `unstored_since` is that of `Needed`.
+        `receives` some, from a source outside the bucket. `unstored_since` is that of `Needed`.
         """
         job = _requested(job)
         job.state = job_pb2.JOB_STATE_QUEUED
-        creating = self._create_and_enter(job, request, upload_id, receives, unstored_since)
-        return seen_by(CALLER.get(), await self._finish(creating))
+        if request.request_id or upload_id or webhook_of(request):
+            creating = self._create_and_enter(job, request, upload_id, receives, unstored_since)
+            return seen_by(CALLER.get(), await self._finish(creating))
+        caller, content = CALLER.get(), job.SerializeToString(deterministic=True)
+        wish = _Wish(content, receives, caller.key, caller.name, caller.limits, unstored_since)
+        return seen_by(caller, await self._wishes.get(wish))
+
+    async def _fulfil(self, wish: _Wish) -> Job:
+        job = Job.FromString(wish.job)
+        # Nothing else of a request matters.
+        creating = self._create_and_enter(
+            job, IngestRequest(), "", wish.receives, wish.unstored_since
+        )
+        return await self._finish(creating)
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
         """Create the job of a preview as `admit` does, or return the one that runs."""
@@ -161,7 +191,7 @@ class Admission:
         receives: bool = False,
         unstored_since: float | None = None,
     ) -> Creation:
-        limits = _limits(job, receives=receives)
+        limits = _limits(job, receives=receives and _has_outside_source(job))
         while True:
             try:
                 return await self._records.create(
@@ -285,8 +315,8 @@ def _limits(job: Job, *, receives: bool) -> CallerLimits:
     return limits
 
 
-def _receives(job: Job) -> bool:
-    """Return whether the job receives bytes from a source outside the bucket."""
+def _has_outside_source(job: Job) -> bool:
+    """Return whether the source of the job's URL is outside the bucket."""
     source, _ = pick(requested_url(job), playlist=job.options.playlist)
     return work_of(job) is Work.FETCH and not source.in_bucket
 

@@ -34,7 +34,7 @@ from ingot_server.log_events import Event
 from ingot_server.redis import Redis
 from ingot_server.resolve import ResolvedUrl
 from ingot_server.source_settings import SourceSettings
-from ingot_server.sources import PreflightSource
+from ingot_server.sources import SOURCES, PreflightSource
 
 logger = EventLogger(__name__)
 
@@ -42,6 +42,8 @@ PAUSE_SECONDS: Final = 30.0
 _REDIS_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 32
 _EXISTS: Final = "exists:"
+# Found once: Python compares all attributes of an object with those of a protocol.
+_SOURCES: Final = {each.name: each for each in SOURCES if isinstance(each, PreflightSource)}
 _MEANINGS: Final = {200: True, 404: False}
 
 
@@ -83,8 +85,8 @@ class Preflight:
         A response that is older than `max_age` does not count, unless `max_age` is None. Raises
         Failure MEDIA_DOES_NOT_EXIST, which the catalog then remembers.
         """
-        source = resolved_url.source
-        if not self._settings.preflight or not isinstance(source, PreflightSource):
+        source = _SOURCES.get(resolved_url.source.name)
+        if not self._settings.preflight or source is None:
             return
         url = source.preflight_url(resolved_url.identity)
         own = self._sources.get(source.name, SourceSettings())

@@ -19,6 +19,7 @@ from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
+from ingot_server.library.shared_calls import SharedCalls
 from ingot_server.log_events import Event
 
 logger = EventLogger(__name__)
@@ -37,6 +38,11 @@ class Aliases:
         self._cache = cache
         # alias id -> media id, and until when it may be used; the oldest first
         self._in_memory: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._reads = SharedCalls(self._find)
+
+    async def close(self) -> None:
+        """End reads whose callers are gone."""
+        await self._reads.close()
 
     def get_from_memory(self, alias_id: str) -> str | None:
         """Return the media id if this process has it in memory, without I/O.
@@ -51,11 +57,15 @@ class Aliases:
     async def get(self, alias_id: str, *, allow_stale: bool = True) -> str | None:
         """Return the media id that `alias_id` is an alias of; None if it is not an alias.
 
-        Without `allow_stale`, the memory of this process is not used.
+        Without `allow_stale`, the memory of this process is not used. A thousand calls at once read
+        it twice at most.
         """
         remembered = self.get_from_memory(alias_id) if allow_stale else None
         if remembered is not None:
             return remembered
+        return await self._reads.get(alias_id)
+
+    async def _find(self, alias_id: str) -> str | None:
         media_id = await self._cache.get_alias(alias_id)
         if media_id is None:
             media_id = await self.read(alias_id)

@@ -37,6 +37,7 @@ from ingot_server.event_log import EventLogger
 from ingot_server.library.invalidation import Invalidation
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.memory_cache import LruCache
+from ingot_server.library.shared_calls import SharedCalls
 from ingot_server.log_events import Event
 from ingot_server.redis import Redis
 
@@ -78,6 +79,7 @@ class Cache:
         self._invalidation = Invalidation(
             redis, self._media_prefix, self._key_changed, self._tracking_changed
         )
+        self._failures = SharedCalls(self._get_failure)
         self._connections = asyncio.Semaphore(_CONNECTIONS)
         self._failing = False
 
@@ -86,7 +88,8 @@ class Cache:
         await self._invalidation.start()
 
     async def close(self) -> None:
-        """End what `start` began."""
+        """End what `start` began, and reads whose callers are gone."""
+        await self._failures.close()
         await self._invalidation.close()
 
     def get_from_memory(self, media_id: str) -> Manifest | None:
@@ -180,7 +183,7 @@ class Cache:
 
     async def remembered_failure(self, media_id: str) -> tuple[Failure, timedelta] | None:
         """Return the failure that is in the negative cache and its age; None if there is none."""
-        value = await self._query(lambda: self._redis.get(self._negative_prefix + media_id))
+        value = await self._failures.get(media_id)
         if value is None:
             return None
         time = Timestamp()
@@ -192,6 +195,10 @@ class Cache:
             return None
         age = max(timedelta(0), datetime.now(UTC) - time.ToDatetime(UTC))
         return Failure.from_status(status), age
+
+    async def _get_failure(self, media_id: str) -> bytes | None:
+        value = await self._query(lambda: self._redis.get(self._negative_prefix + media_id))
+        return cast("bytes | None", value)
 
     async def forget_failure(self, media_id: str) -> None:
         """Remove the negative cache entry."""

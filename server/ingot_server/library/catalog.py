@@ -41,7 +41,7 @@ from ingot_server.library.manifest_objects import (
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
-from ingot_server.library.shared_reads import SharedReads
+from ingot_server.library.shared_calls import SharedCalls
 from ingot_server.log_events import Event
 from ingot_server.redis import Redis, unavailable
 
@@ -71,7 +71,7 @@ class Catalog:
         self._index = MediaIndex(redis)
         self.deletions = Deletions(blobs, self._objects, self._cache, self._index)
         self._reading = asyncio.Semaphore(_READERS)
-        self._reads = SharedReads(self._read)
+        self._reads = SharedCalls(self._read)
 
     async def start(self) -> None:
         """Begin to keep media items in memory; returns also when Redis cannot be reached."""
@@ -80,6 +80,7 @@ class Catalog:
     async def close(self) -> None:
         """End what `start` began, and reads whose callers are gone."""
         await self._reads.close()
+        await self.aliases.close()
         await self._cache.close()
 
     def get_from_memory(self, media_id: str) -> Manifest | None:
