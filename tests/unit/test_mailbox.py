@@ -77,10 +77,22 @@ def test_a_watcher_of_all_jobs_keeps_only_jobs_whose_record_may_exist() -> None:
 
 async def test_the_reader_waits() -> None:
     mailbox = Mailbox()
-    reader = asyncio.create_task(mailbox.next())
+    reader = asyncio.create_task(mailbox.next_within(None))
     await asyncio.sleep(0)
     mailbox.put(change(running(1)))
-    assert (await reader).job == running(1)
+    received = await reader
+    assert received is not None
+    assert received.job == running(1)
+
+
+async def test_a_reader_hears_again_and_again_that_nothing_happens() -> None:
+    mailbox = Mailbox()
+    assert await mailbox.next_within(0.01) is None
+    mailbox.put(change(running(1)))
+    received = await mailbox.next_within(0.01)
+    assert received is not None
+    assert received.job == running(1)
+    assert await mailbox.next_within(0.01) is None
 
 
 async def test_a_failure_ends_the_watch() -> None:
@@ -88,4 +100,4 @@ async def test_a_failure_ends_the_watch() -> None:
     mailbox.put(change(running(1)))
     mailbox.fail(Failure(reason_pb2.REASON_SHUTTING_DOWN, "Watch again."))
     with pytest.raises(Failure, match=r"Watch again\."):
-        await mailbox.next()
+        await mailbox.next_within(None)

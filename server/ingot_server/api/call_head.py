@@ -113,6 +113,8 @@ def checked(scope: Any) -> tuple[Any, Failure | None]:
         # What remains is well-formed, so that the error is written in the protocol of the call.
         dropped |= {*_TIMEOUTS, _VERSION, *_COMPRESSIONS}
         scope = {**scope, "query_string": b"encoding=json"}
+    if not dropped:
+        return scope, failure
     headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
     return {**scope, "headers": headers}, failure
 

@@ -36,6 +36,9 @@ LEAST_BODY_BYTES: Final = 1 << 10
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's connection with `limits`, of which uvicorn itself keeps `idle`."""
 
+    # Otherwise it has more attributes than Python keeps without a dictionary for each connection.
+    __slots__ = ("_body_bytes", "_body_deadline", "_head_deadline", "_limits")
+
     def __init__(self, limits: TimeLimits, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._limits = limits

@@ -70,7 +70,8 @@ class JobService(Service):
     """The service of jobs. All watches share the feed of this process.
 
     The feed passes the same Job object to all its watchers, one after the other. `_serialized` is
-    the last one with its response, so that a thousand watchers cost one serialization.
+    the last one with its response, so that a thousand watchers cost one serialization; and `_event`
+    is the last one with its whole response, token included, for the watchers of that job alone.
     """
 
     descriptor = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
@@ -94,6 +95,7 @@ class JobService(Service):
         self._settings = settings
         self._watches = watches
         self._serialized: tuple[Job | None, Serialized] = (None, b"")
+        self._event: tuple[Job | None, Serialized] = (None, b"")
 
     async def get_job(self, request: GetJobRequest, caller: Caller) -> GetJobResponse:
         return GetJobResponse(job=seen_by(caller, await self._get(request.job_id, caller)))
@@ -251,12 +253,11 @@ class JobService(Service):
         with self._watches.counted(caller):
             async with aclosing(await self._updates(request.job_id, after)) as updates:
                 async for job in updates:
-                    after = version(job) if job is not None else after
-                    token = resume_token.of_job(request.job_id, after)
-                    event = _HEARTBEAT
                     if job is not None:
-                        event = self._serialize(seen_by(caller, job))
-                    yield event + WatchJobResponse(resume_token=token).SerializeToString()
+                        after = version(job)
+                        yield self._event_of(request.job_id, seen_by(caller, job))
+                    else:
+                        yield _with_token(_HEARTBEAT, request.job_id, after)
 
     async def _updates(self, job_id: str, after: Version) -> AsyncGenerator[Job | None, None]:
         cached = await self._cached.find(job_id)
@@ -286,14 +287,24 @@ class JobService(Service):
             return WatchJobsResponse(removed_job_id=event).SerializeToString()
         return _SNAPSHOT_END if event is not None else _HEARTBEATS
 
-    def _serialize(self, job: Job) -> Serialized:
-        """Return a job in field 1, as WatchJobResponse and WatchJobsResponse have it.
+    def _event_of(self, job_id: str, job: Job) -> Serialized:
+        """Return a WatchJobResponse of a watch of `job_id`."""
+        if self._event[0] is not job:
+            response = WatchJobResponse(job=job).SerializeToString()
+            self._event = job, _with_token(response, job_id, version(job))
+        return self._event[1]
 
-        The fields of a serialized message can be appended to it.
-        """
+    def _serialize(self, job: Job) -> Serialized:
+        """Return a WatchJobsResponse with a job, and without its token."""
         if self._serialized[0] is not job:
-            self._serialized = job, WatchJobResponse(job=job).SerializeToString()
+            self._serialized = job, WatchJobsResponse(job=job).SerializeToString()
         return self._serialized[1]
+
+
+def _with_token(response: Serialized, job_id: str, sent: Version) -> Serialized:
+    """Return a WatchJobResponse with its token: fields can be appended to a serialized message."""
+    token = resume_token.of_job(job_id, sent)
+    return response + WatchJobResponse(resume_token=token).SerializeToString()
 
 
 def _withdraws(caller: Caller) -> str:

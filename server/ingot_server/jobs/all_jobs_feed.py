@@ -146,6 +146,7 @@ class AllJobsFeed:
                 resume = None
                 watch.start_over()
         finally:
+            watch.mailbox.close()
             self.watches.discard(watch)
 
     async def _restored(self) -> None:

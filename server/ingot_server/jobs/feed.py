@@ -149,6 +149,7 @@ class Feed:
                 if update is not None and has_ended(update):
                     return
         finally:
+            mailbox.close()
             watch.mailboxes.discard(mailbox)
             if not watch.mailboxes and self._job_watches.get(job_id) is watch:
                 del self._job_watches[job_id]

@@ -8,7 +8,6 @@ was measured.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,18 +27,33 @@ class Mailbox:
 
     With `record_lifetime` it is the queue of a watcher of all jobs. When that has grown very long,
     it keeps only the latest revision of each job whose record may still exist.
+
+    There are thousands, so each is small, and what it does for a change is little. `_timer` is set
+    for the end of an idle time, and not anew with each change.
     """
+
+    __slots__ = (
+        "_changes",
+        "_failure",
+        "_idle_at",
+        "_limit",
+        "_reader",
+        "_record_lifetime",
+        "_timer",
+    )
 
     def __init__(self, record_lifetime: timedelta | None = None) -> None:
         self._record_lifetime = record_lifetime
-        self._changes: deque[Change] = deque()
+        self._changes: list[Change] = []
         self._limit = LIMIT
         self._failure: Failure | None = None
-        self._ready = asyncio.Event()
+        self._reader: asyncio.Future[bool] | None = None
+        self._idle_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def put(self, change: Change) -> None:
         self._changes.append(change)
-        self._ready.set()
+        self._wake(True)
         if len(self._changes) > self._limit:
             self._shorten()
 
@@ -47,7 +61,13 @@ class Mailbox:
         """End the watch: drop the changes, and raise `failure` in the reader."""
         self._changes.clear()
         self._failure = failure
-        self._ready.set()
+        self._wake(True)
+
+    def close(self) -> None:
+        """End the timer. There is no reader any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     @property
     def has_failed(self) -> bool:
@@ -58,22 +78,43 @@ class Mailbox:
         if self._failure is not None:
             # Each reader gets its own: a raised exception collects the frames of its readers.
             raise Failure(self._failure.reason, self._failure.message)
-        return self._changes.popleft() if self._changes else None
-
-    async def next(self) -> Change:
-        """Wait for the next change and return it. Raises Failure after `fail`."""
-        while (change := self.next_nowait()) is None:
-            self._ready.clear()
-            await self._ready.wait()
-        return change
+        return self._changes.pop(0) if self._changes else None
 
     async def next_within(self, seconds: float | None) -> Change | None:
-        """Return the next change; None if there is none for so many seconds. Raises as `next`."""
+        """Wait for the next change and return it; None if there is none for so many seconds.
+
+        Raises Failure after `fail`.
+        """
+        while (change := self.next_nowait()) is None:
+            if not await self._wait(seconds):
+                return None
+        return change
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Wait for a change; return whether there may be one before so many seconds are over."""
+        loop = asyncio.get_running_loop()
+        self._reader = loop.create_future()
+        if seconds is not None:
+            self._idle_at = loop.time() + seconds
+            if self._timer is None:
+                self._timer = loop.call_at(self._idle_at, self._check_idle, loop)
         try:
-            async with asyncio.timeout(seconds):
-                return await self.next()
-        except TimeoutError:
-            return None
+            return await self._reader
+        finally:
+            self._reader = None
+
+    def _check_idle(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._reader is None:
+            return  # The next wait sets the timer.
+        if loop.time() < self._idle_at:
+            self._timer = loop.call_at(self._idle_at, self._check_idle, loop)
+        else:
+            self._wake(False)
+
+    def _wake(self, changed: bool) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(changed)
 
     def _shorten(self) -> None:
         changes = collapse(self._changes, lambda job, later: milestone(job) == milestone(later))
@@ -86,7 +127,7 @@ class Mailbox:
                 or not has_ended(change.job)
                 or change.job.end_time.ToDatetime(UTC) > oldest
             ]
-        self._changes = deque(changes)
+        self._changes = list(changes)
         # Changes that could not be dropped are not examined again until the mailbox has doubled.
         self._limit = max(LIMIT, 2 * len(changes))
 

@@ -76,6 +76,7 @@ class AllJobsWatch:
 
     def start_over(self) -> None:
         """Drop all changes, and hold back the next ones."""
+        self.mailbox.close()
         self.mailbox = Mailbox(self._record_lifetime)
         self.versions_before |= self.versions
         self.versions.clear()
