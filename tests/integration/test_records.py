@@ -342,8 +342,8 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
         b"ingot:expiring",
         b"ingot:history",
         b"ingot:jobs",
+        b"ingot:jobs:5",
         b"ingot:removed",
-        b"ingot:state:5",
         b"ingot:turns:fetch",
     ]
     assert await redis.zcard("ingot:changes") == 1

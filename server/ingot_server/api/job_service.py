@@ -46,7 +46,7 @@ from ingot_server.api.webhook_requests import check_webhook
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.job_filter import FilteringRequest, job_filter
+from ingot_server.jobs.job_filter import FilteringRequest, among, job_filter
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.outcomes import StillWanted
 from ingot_server.jobs.position import Version, version
@@ -103,7 +103,10 @@ class JobService(Service):
     async def list_jobs(self, request: ListJobsRequest, caller: Caller) -> ListJobsResponse:
         limit = page.size(request)
         found = await self._records.list(
-            limit=limit + 1, before=page.start(request), accepts=_visible(request, caller)
+            limit=limit + 1,
+            before=page.start(request),
+            accepts=_visible(request, caller),
+            among=among(request),
         )
         jobs, more = page.fitting([seen_by(caller, job) for job in found], limit)
         tenant = "" if caller.is_admin else caller.tenant
@@ -272,7 +275,9 @@ class JobService(Service):
         resume = resume_token.read_position(request)
         filters = resume_token.filters_of(request)
         with self._watches.counted(caller):
-            updates = self._feed.watch_all(_visible(request, caller), size, resume=resume)
+            updates = self._feed.watch_all(
+                _visible(request, caller), size, among=among(request), resume=resume
+            )
             async with aclosing(updates):
                 async for update in updates:
                     token = resume_token.of_jobs(filters, update.position)

@@ -22,6 +22,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.jobs.history import Change, resume_token_expired
+from ingot_server.jobs.job_index import Among
 from ingot_server.jobs.journal_index import Restore
 from ingot_server.jobs.position import BEGINNING, Position, SnapshotCursor, version
 from ingot_server.jobs.records import Records
@@ -121,12 +122,15 @@ class AllJobsFeed:
     async def watch(
         self,
         accepts: Callable[[Job], bool],
+        among: Among,
         snapshot_size: int,
         resume: Position | None,
         idle_seconds: float,
     ) -> AsyncGenerator[Update, None]:
         """Yield what happens to all jobs that match, see `Feed.watch_all`."""
-        watch = AllJobsWatch(accepts, self._settings.job_ttl, is_resumed=resume is not None)
+        watch = AllJobsWatch(
+            accepts, self._settings.job_ttl, among=among, is_resumed=resume is not None
+        )
         if not self.watches:
             self._position = None
         self.watches.add(watch)
@@ -207,7 +211,7 @@ class AllJobsFeed:
         while cursor is not None and cursor.left:
             limit = min(PAGE, cursor.left)
             page = await self._records.list(
-                limit=limit, before=cursor.before, accepts=watch.accepts
+                limit=limit, before=cursor.before, accepts=watch.accepts, among=watch.among
             )
             await self._notify(watch, page, position.sequence)
             while (change := watch.mailbox.next_nowait()) is not None:

@@ -32,6 +32,7 @@ from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.jobs.all_jobs_feed import AllJobsFeed, Update
 from ingot_server.jobs.history import Change, read_message
+from ingot_server.jobs.job_index import AMONG_ALL, Among
 from ingot_server.jobs.journal_index import Restore, nothing_lost
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
@@ -169,10 +170,12 @@ class Feed:
         accepts: Callable[[Job], bool],
         snapshot_size: int,
         *,
+        among: Among = AMONG_ALL,
         resume: Position | None = None,
     ) -> AsyncGenerator[Update, None]:
         """Yield the `snapshot_size` newest jobs that match, SnapshotEnd, then every change of one.
 
+        All jobs that match are `among` those.
         A job that no longer matches is yielded once more. The id of a job whose record is gone is
         yielded if the job was. With `resume`, what happened since that position comes instead of
         the snapshot. Yields nothing as an Update when nothing happens for HEARTBEAT_SECONDS. Never
@@ -181,7 +184,7 @@ class Feed:
         """
         if self._closed:
             raise _shutting_down()
-        return self._all_jobs.watch(accepts, snapshot_size, resume, HEARTBEAT_SECONDS)
+        return self._all_jobs.watch(accepts, among, snapshot_size, resume, HEARTBEAT_SECONDS)
 
     def _join(self, job_id: str, mailbox: Mailbox) -> JobWatch:
         watch = self._job_watches.setdefault(job_id, JobWatch())

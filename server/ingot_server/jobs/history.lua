@@ -14,7 +14,7 @@
 --   ingot:changes                   zset    ids of all jobs, scored by the numbers of their last changes
 --   ingot:removed                   zset    ids of jobs whose records have expired, scored by the numbers
 --                                           of their removals; only the latest
---   ingot:state:<state>             set     ids of all jobs in this state, a number of JobState
+--   ingot:jobs:<state>              zset    ids of all jobs in this state, a number of JobState, all with score 0
 --   ingot:tenant-jobs:<tenant>      hash    state -> number of the tenant's jobs in it, without those that have none
 --   ingot:job-tenants               hash    id of each job of a tenant -> the tenant
 --   ingot:jobs                      zset    ids of all jobs, all with score 0: sorted by id, so by age
@@ -30,7 +30,7 @@ local REMOVED_LENGTH = 10000
 local trail, feed = { KEY = PREFIX .. 'trail:', LENGTH = 64 }, {}
 local JOBS, EXPIRING = PREFIX .. 'jobs', PREFIX .. 'expiring'
 local EXPIRED_PER_END, EXPIRED_PER_SWEEP = 16, 1000
-local STATE, STATES = PREFIX .. 'state:', 5
+local states = { COUNT = 5, JOBS = PREFIX .. 'jobs:', FORMER = PREFIX .. 'state:' }
 -- One table, because a script has room for 200 local variables.
 local tenants = { JOBS = PREFIX .. 'tenant-jobs:', OF_JOBS = PREFIX .. 'job-tenants' }
 local QUEUED, RUNNING, FAILED, CANCELLED = 1, 2, 4, 5
@@ -76,6 +76,25 @@ function tenants.forget(job_id, state)
   end
 end
 
+-- An earlier version of the server has left sets without an order.
+function states.adopt()
+  local former = {}
+  for state = 1, states.COUNT do
+    former[state] = states.FORMER .. state
+  end
+  if redis.call('EXISTS', unpack(former)) == 0 then
+    return
+  end
+  for state, key in ipairs(former) do
+    for _, job_id in ipairs(redis.call('SMEMBERS', key)) do
+      if redis.call('HGET', JOB .. job_id, 'state') == time(state) then
+        redis.call('ZADD', states.JOBS .. state, 0, job_id)
+      end
+    end
+  end
+  redis.call('DEL', unpack(former))
+end
+
 local function forget(job_id)
   free_slots(job_id)
   wake_followers(job_id)
@@ -85,8 +104,8 @@ local function forget(job_id)
   if redis.call('ZREM', CHANGES, job_id) == 0 then
     return
   end
-  for state = 1, STATES do
-    if redis.call('SREM', STATE .. state, job_id) == 1 then
+  for state = 1, states.COUNT do
+    if redis.call('ZREM', states.JOBS .. state, job_id) == 1 then
       tenants.forget(job_id, state)
     end
   end
@@ -138,9 +157,9 @@ local function count_in_state()
   local state = field(id, 'state')
   if state ~= arg.state then
     if state then
-      redis.call('SREM', STATE .. state, id)
+      redis.call('ZREM', states.JOBS .. state, id)
     end
-    redis.call('SADD', STATE .. arg.state, id)
+    redis.call('ZADD', states.JOBS .. arg.state, 0, id)
     redis.call('HSET', JOB .. id, 'state', arg.state)
     tenants.count(state)
   end
@@ -179,6 +198,7 @@ local function awaits_restoration()
 end
 
 local function since()
+  states.adopt()
   forget_expired(EXPIRED_PER_SWEEP)
   local epoch = check_epoch()
   local stored = redis.call('HMGET', HISTORY, 'sequence', 'forgotten')

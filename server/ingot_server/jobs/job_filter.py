@@ -12,6 +12,7 @@ from ingot.v1.job_service_pb2 import (
     RetryJobsRequest,
     WatchJobsRequest,
 )
+from ingot_server.jobs.job_index import Among
 from ingot_server.jobs.lifecycle import is_preview
 
 FilteringRequest: TypeAlias = (
@@ -46,6 +47,11 @@ def job_filter(
         )
 
     return accepts
+
+
+def among(request: FilteringRequest) -> Among:
+    """Return among which jobs all those are that match the filters of `request`."""
+    return Among(frozenset(request.states), request.parent_job_id)
 
 
 def _texts(job: Job) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.dispatch import Dispatch
 from ingot_server.jobs.history import History
 from ingot_server.jobs.job_bytes import JobBytes
+from ingot_server.jobs.job_index import AMONG_ALL, Among, JobIndex
 from ingot_server.jobs.job_limits import limit_arguments, limit_reached
 from ingot_server.jobs.journal_index import JournalIndex
 from ingot_server.jobs.lifecycle import has_ended
@@ -62,7 +63,6 @@ from ingot_server.jobs.upload_index import UploadIndex
 from ingot_server.redis import Redis, unavailable
 
 _REQUEST: Final = "request:"
-_JOBS: Final = "jobs"
 _PAGE: Final = 200
 UNSTORED_SECONDS: Final = 5.0
 """How long it counts that nothing was stored: less than ENDED_LIFETIME in transition.lua."""
@@ -86,6 +86,7 @@ class Records:
         self.daily_bytes = DailyBytes(redis)
         self.stored_bytes = StoredBytes(redis)
         self.job_bytes = JobBytes(redis)
+        self._index = JobIndex(redis)
         self.journal = JournalIndex(redis, self._transition)
 
     async def create(
@@ -179,22 +180,19 @@ class Records:
         limit: int,
         before: str = "",
         accepts: Callable[[Job], bool] = lambda _: True,
+        among: Among = AMONG_ALL,
     ) -> Jobs:
         """Return at most `limit` jobs that have a record, newest first.
 
         `before` is the last id of the previous page. A page with fewer than `limit` is the last.
+        All jobs that it `accepts` are `among` those, so that few are found among many.
         """
         found: Jobs = []
+        # Most lists accept every job that they read. More are read at once if they do not.
+        count = min(limit, _PAGE)
         while len(found) < limit:
-            with unavailable():
-                members = await self._redis.zrevrangebylex(
-                    self._redis.key(_JOBS),
-                    f"({before}" if before else "+",
-                    "-",
-                    start=0,
-                    num=_PAGE,
-                )
-            job_ids = [cast("bytes", member).decode() for member in members]
+            job_ids = await self._index.newest(among, before=before, count=count)
+            count = _PAGE
             if not job_ids:
                 break
             for job_id, job in zip(job_ids, await self.get_many(job_ids), strict=True):

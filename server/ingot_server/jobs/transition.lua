@@ -560,11 +560,12 @@ local operations = {
   end,
   since = since,
   count = function()
+    states.adopt()
     forget_expired(EXPIRED_PER_SWEEP)
     local counts = {}
-    for state = 1, STATES do
+    for state = 1, states.COUNT do
       counts[state] = arg.tenant and tonumber(redis.call('HGET', tenants.JOBS .. arg.tenant, state) or 0)
-        or redis.call('SCARD', STATE .. state)
+        or redis.call('ZCARD', states.JOBS .. state)
     end
     return counts
   end,

@@ -11,6 +11,7 @@ from datetime import timedelta
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
 from ingot_server.jobs.history import Change
+from ingot_server.jobs.job_index import AMONG_ALL, Among
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.position import BEGINNING, Version, version
@@ -54,7 +55,7 @@ class JobWatch:
 
 
 class AllJobsWatch:
-    """One watcher of all jobs that match a filter.
+    """One watcher of all jobs that match a filter, which are `among` those.
 
     It keeps the version of each job that it has sent until the job is removed. With `is_resumed`
     it does not know what was sent before, so it sends every removal. Changes are held back until
@@ -62,9 +63,15 @@ class AllJobsWatch:
     """
 
     def __init__(
-        self, accepts: Callable[[Job], bool], record_lifetime: timedelta, *, is_resumed: bool
+        self,
+        accepts: Callable[[Job], bool],
+        record_lifetime: timedelta,
+        *,
+        among: Among = AMONG_ALL,
+        is_resumed: bool,
     ) -> None:
         self.accepts = accepts
+        self.among = among
         self.mailbox = Mailbox(record_lifetime)
         self.versions: dict[str, Version] = {}
         # What was sent before the watch started over.
