@@ -55,6 +55,11 @@ DEFAULT_LIFETIME: Final = timedelta(hours=1)
 _SERIALIZED: Final = 2048
 _SERIALIZED_BYTES: Final = 16 << 10
 
+# The field DownloadResponse.data in a serialized message: its number, and that its length follows,
+# which is written seven bits at a time (https://protobuf.dev/programming-guides/encoding).
+_DATA_TAG: Final = bytes([DownloadResponse.DATA_FIELD_NUMBER << 3 | 2])
+_VARINT_LIMIT: Final = 1 << 7
+
 # Of two updates at the same time, one has to read the media item again.
 _UPDATE_ATTEMPTS: Final = 5
 
@@ -179,7 +184,7 @@ class MediaService(Service):
 
     async def download(
         self, request: DownloadRequest, _: Caller
-    ) -> AsyncGenerator[DownloadResponse, None]:
+    ) -> AsyncGenerator[Serialized, None]:
         manifest = await find_named(request, self._catalog, self._blobs)
         blob = _file(manifest, request.url)
         if request.sha256 and request.sha256 != blob.sha256:
@@ -207,7 +212,7 @@ class MediaService(Service):
         # Closing the generator returns its connection at once.
         async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
             async for data in chunks:
-                yield DownloadResponse(offset=offset, data=data)
+                yield next_bytes(offset, data)
                 offset += len(data)
         if offset == end:
             if digest is not None and blob.sha256 not in ("", digest.hexdigest()):
@@ -264,6 +269,17 @@ class MediaService(Service):
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> Media:
         return (await find_named(request, self._catalog, self._blobs)).media
+
+
+def next_bytes(offset: int, data: bytes) -> Serialized:
+    """Return a DownloadResponse. Its bytes are copied once; a message would copy them twice."""
+    head = DownloadResponse(offset=offset).SerializeToString()
+    size, length = len(data), bytearray()
+    while size >= _VARINT_LIMIT:
+        length.append(size % _VARINT_LIMIT | _VARINT_LIMIT)
+        size //= _VARINT_LIMIT
+    length.append(size)
+    return b"".join((head, _DATA_TAG, length, data))
 
 
 def _lifetime(request: CreateDownloadUrlRequest | GetStoryboardRequest) -> timedelta:

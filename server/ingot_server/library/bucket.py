@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
@@ -54,18 +55,28 @@ class Bucket:
     ) -> AsyncIterator[bytes]:
         """Yield `limit` bytes from `offset` on, or all if `limit` is 0, in chunks of 256 KiB.
 
-        There are fewer at the end of the object. `digest` is updated with them. Raises Failure
-        MEDIA_NOT_FOUND if the object is missing.
+        There are fewer at the end of the object. `digest` is updated with them. While the caller
+        uses a MiB, the next one is read. Raises Failure MEDIA_NOT_FOUND if the object is missing.
         """
         reads = self._s3.reads
         response = await reads.run(partial(self._open, key, offset, limit), discard=_release_opened)
         if response is None:
             return
+
+        def read_ahead() -> asyncio.Task[list[bytes]]:
+            reading = asyncio.create_task(reads.run(partial(_next_chunks, response, digest)))
+            # Retrieve the exception, or asyncio logs it if the caller is gone.
+            reading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            return reading
+
+        reading = read_ahead()
         try:
-            while chunks := await reads.run(partial(_next_chunks, response, digest)):
+            while chunks := await reading:
+                reading = read_ahead()
                 for chunk in chunks:
                     yield chunk
         finally:
+            reading.cancel()
             # In a thread, because a read that was cancelled may not have ended yet.
             reads.submit(partial(release, response))
 
