@@ -21,7 +21,12 @@ CHUNK = 256 * 1024
 async def answer(
     path: Path, rate: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        # The client was stopped.
+        writer.close()
+        return
     size = path.stat().st_size
     first = 0
     if match := re.search(rb"(?im)^range: bytes=(\d+)-\r$", head):
