@@ -30,7 +30,7 @@ def check(model: JobModel, redis: ModelRedis) -> None:
         _check_ready(jobs, queue, groups["ready"])
     _check_callers(model, stored)
     _check_askers(model, groups["askers"])
-    _check_states(model, groups["state"])
+    _check_states(model, groups["jobs"])
     _check_tenants(model, stored, groups["tenant-jobs"])
     _check_children(model, groups)
     for source in model.sources.values():
@@ -135,25 +135,25 @@ def _check_ready(jobs: Sequence[ModelJob], queue: str, ready: Stored) -> None:
 
 def _check_states(model: JobModel, stored: Stored) -> None:
     found: dict[str, int] = {}
-    for state, job_ids in stored.items():
-        for each in job_ids:
+    for state in range(1, 6):
+        for each in pairs(stored.get(str(state), ())):
             assert each not in found, "a job is in two states"
-            found[each.decode()] = int(state)
+            found[each] = state
     for job in model.jobs.values():
         assert found.get(job.id) == job.state
 
 
 def _check_tenants(model: JobModel, stored: Stored, counts: Stored) -> None:
     """The jobs of each tenant are counted by their states, for as long as they are listed."""
-    listed = {each for name in stored if name.startswith("state:") for each in stored[name]}
+    listed = {each for name in stored if name.startswith("jobs:") for each in pairs(stored[name])}
     found = pairs(stored.get("job-tenants", ()))
-    assert found.keys() <= {each.decode() for each in listed}
+    assert found.keys() <= listed
     for job in model.jobs.values():
         assert found.get(job.id, b"").decode() == job.tenant
     expected: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for state in range(1, 6):
-        for each in stored.get(f"state:{state}", ()):
-            if tenant := found.get(each.decode()):
+        for each in pairs(stored.get(f"jobs:{state}", ())):
+            if tenant := found.get(each):
                 expected[tenant.decode()][state] += 1
     assert {
         tenant: {int(state): int(count) for state, count in pairs(each).items()}

@@ -9,13 +9,11 @@ from typing import Final, cast
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobKind
 from ingot.v1.system_service_pb2 import QueueStatus
+from ingot_server.jobs.job_index import UNFINISHED, state_key
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis, unavailable
 
-# See history.lua: the jobs in one state.
-_STATE: Final = "state:"
-_UNFINISHED: Final = (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
 _PAGE: Final = 200
 
 
@@ -25,8 +23,8 @@ async def read_backlog(redis: Redis, records: Records) -> list[QueueStatus]:
     Raises Failure with CACHE_UNAVAILABLE.
     """
     with unavailable():
-        keys = [redis.key(f"{_STATE}{state}") for state in _UNFINISHED]
-        members = await cast("Awaitable[set[bytes]]", redis.sunion(keys))
+        keys = [redis.key(state_key(state)) for state in UNFINISHED]
+        members = await cast("Awaitable[list[bytes]]", redis.zunion(keys))
     job_ids = [member.decode() for member in members]
     found: list[Job] = []
     for at in range(0, len(job_ids), _PAGE):

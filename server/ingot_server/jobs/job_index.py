@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final, cast
 
+from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import JobState
 from ingot_server.redis import Redis, unavailable
 
 _JOBS: Final = "jobs"
+UNFINISHED: Final = (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
+"""The states of jobs that have not ended."""
 _ENTRIES: Final = "entries:"
 
 
@@ -28,6 +31,11 @@ class Among:
 
 
 AMONG_ALL: Final = Among()
+
+
+def state_key(state: JobState.ValueType) -> str:
+    """Return the name of the sorted set of all jobs in a state; all have the score 0."""
+    return f"{_JOBS}:{state}"
 
 
 class JobIndex:
@@ -58,7 +66,7 @@ class JobIndex:
     async def _of_states(
         self, states: Iterable[JobState.ValueType], before: str, count: int
     ) -> Sequence[bytes]:
-        names = [f"{_JOBS}:{state}" for state in states] or [_JOBS]
+        names = [state_key(state) for state in states] or [_JOBS]
         # At once, because a job may go from one of the sets to another.
         async with self._redis.pipeline(transaction=True) as pipeline:
             for name in names:

@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.jobs import lifecycle
+from ingot_server.jobs.job_index import UNFINISHED, state_key
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.placement import caller_key
 from ingot_server.jobs.position import Position
@@ -23,7 +23,6 @@ _REQUEST: Final = "request:"
 _REQUESTS: Final = "requests:"
 _UPLOADS: Final = "job-uploads:"
 _WEBHOOKS: Final = "webhooks:"
-_STATE: Final = "state:"
 ENDS_INTERVAL: Final = timedelta(seconds=1.5)
 REMOVAL_INTERVAL: Final = timedelta(seconds=10)
 # A worker writes the ends within this time, or another one does: until then they may be lost.
@@ -200,14 +199,14 @@ class JournalIndex:
     async def active(self) -> Mapping[str, str]:
         """Return the jobs that have not ended and have an entry, with the groups of these."""
         found: dict[str, str] = {}
-        for state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+        for state in UNFINISHED:
             cursor = 0
             while True:
                 with unavailable():
-                    cursor, scanned = await self._redis.sscan(
-                        self._redis.key(f"{_STATE}{state}"), cursor, count=_PAGE
+                    cursor, scanned = await self._redis.zscan(
+                        self._redis.key(state_key(state)), cursor, count=_PAGE
                     )
-                    members = cast("list[bytes]", scanned)
+                    members = [member for member, _ in cast("list[tuple[bytes, float]]", scanned)]
                     async with self._redis.pipeline(transaction=False) as pipeline:
                         for job_id in members:
                             pipeline.hget(self._redis.key(JOB + job_id.decode()), "journal")
