@@ -1,9 +1,10 @@
-"""Writes docs/reference from the comments in proto/ and the tables of reasons and log events.
+"""Writes docs/reference: from the comments in proto/, the reasons, log events and metrics.
 
     python docs/generate_reference.py [DIRECTORY]
 
-One page per proto file: its methods, messages, fields with their validation rules, and enums. The
-pages are committed, and CI compares them with what this generates.
+One page per proto file: its methods, messages, fields with their validation rules, and enums. One
+page has the log events, and one the metrics. The pages are committed, and CI compares them with
+what this generates.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from google.rpc import code_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.errors import PREFIX, TREATMENTS, Treatment
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import METRICS
+from ingot_server.metrics.metric import Metric, Origin
 
 _NAMES: Final = {
     FieldDescriptorProto.TYPE_DOUBLE: "double",
@@ -51,6 +54,12 @@ _NAMES: Final = {
     FieldDescriptorProto.TYPE_BOOL: "bool",
     FieldDescriptorProto.TYPE_STRING: "string",
     FieldDescriptorProto.TYPE_BYTES: "bytes",
+}
+_ORIGINS: Final = {
+    Origin.SERVER: "Of each API server",
+    Origin.WORKER: "Of each worker",
+    Origin.BOTH: "Of both",
+    Origin.INSTALLATION: "Of the installation, from each API server",
 }
 _IDEMPOTENCY: Final = {
     MethodOptions.NO_SIDE_EFFECTS: "It has no side effects, so it can be repeated.",
@@ -211,6 +220,25 @@ def _homes(files: list[FileDescriptorProto]) -> dict[str, str]:
     return homes
 
 
+def _metrics() -> str:
+    """Return the page of the metrics."""
+    blocks = ["# Metrics", "Generated from `server/ingot_server/metrics/definitions.py`."]
+    blocks.append("[How to scrape them](../metrics.md) is on a page of its own.")
+    for origin in Origin:
+        blocks.append(f"## {_ORIGINS[origin]}")
+        blocks += [_metric(each) for each in METRICS if each.origin is origin]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _metric(metric: Metric) -> str:
+    facts = [metric.kind.value]
+    if metric.labels:
+        facts.append("labels " + ", ".join(f"`{label}`" for label in metric.labels))
+    if metric.buckets:
+        facts.append("buckets up to " + ", ".join(f"{bound:g}" for bound in metric.buckets))
+    return f"### {metric.name}\n\n{'; '.join(facts)}\n\n{metric.meaning}"
+
+
 def _index(files: list[FileDescriptorProto]) -> str:
     lines = ["# Reference", "Generated from `proto/ingot/v1` by `make generate`.", "## Services"]
     for file in files:
@@ -227,7 +255,7 @@ def _index(files: list[FileDescriptorProto]) -> str:
         for file in files
         if not file.service
     ]
-    lines += ["## Operation", "- [Log events](log_events.md)"]
+    lines += ["## Operation", "- [Log events](log_events.md)", "- [Metrics](metrics.md)"]
     text = "\n\n".join(lines) + "\n"
     return (
         text.replace("\n\n- ", "\n- ")
@@ -256,6 +284,7 @@ def main(directory: Path) -> None:
         page = directory / f"{Path(file.name).stem}.md"
         page.write_text(Page(file, homes, contract).text())
     (directory / "log_events.md").write_text(_log_events())
+    (directory / "metrics.md").write_text(_metrics())
     (directory / "README.md").write_text(_index(contract.files))
 
 

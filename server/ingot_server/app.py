@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 from ingot_server.api.admission import Admission
@@ -15,8 +16,11 @@ from ingot_server.api.connection_bounds import raise_descriptor_limit
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
+from ingot_server.api.installation import Installation
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
+from ingot_server.api.metrics_report import MetricsReport
+from ingot_server.api.metrics_server import serving_metrics
 from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.quotas import Quotas
@@ -43,6 +47,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.media_list import MediaList
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import share_values
 from ingot_server.process.stop_signals import stop_signals
 from ingot_server.redis import connect
 from ingot_server.redis_checks import wait_until_usable
@@ -61,11 +66,14 @@ class Addresses(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[Addresses]:
+async def running(
+    settings: Settings, *, reuse_port: bool = False, metrics_directory: Path | None = None
+) -> AsyncIterator[Addresses]:
     """Run an API server while the context is open. Yields the addresses that it listens on.
 
-    Waits for a Redis that does not respond or loads its data. Raises SettingError if an address is
-    not available, and Failure if Redis is not what Ingot needs, or if S3 cannot be used.
+    `metrics_directory` has the values of the processes whose metrics it serves with its own. Waits
+    for a Redis that does not respond or loads its data. Raises SettingError if an address is not
+    available, and Failure if Redis is not what Ingot needs, or if S3 cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
         sources = read_source_settings(settings, [source.name for source in SOURCES])
@@ -105,13 +113,15 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         throttle = SourceThrottle(redis, sources, settings)
         watches = OpenWatches()
         quotas = Quotas(redis, records, watches)
+        installation = Installation(redis, records, Workers(redis), throttle)
+        metrics = MetricsReport(installation, metrics_directory)
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
             SourceService(throttle, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
-            SystemService(redis, records, Workers(redis), throttle, quotas, settings),
+            SystemService(installation, quotas, settings),
         )
         server = ApiServer(
             services,
@@ -126,6 +136,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             settings,
             authentication,
             redis,
+            metrics,
             link_origins=blobs.link_origins(),
             certificate=certificate,
             reuse_port=reuse_port,
@@ -136,6 +147,12 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             await asyncio.gather(server.stop(), gateway.stop())
 
         stack.push_async_callback(stop)
+        if settings.metrics_address:
+            serving = serving_metrics(
+                settings, metrics, authentication, certificate, reuse_port=reuse_port
+            )
+            address = await stack.enter_async_context(serving)
+            logger.info(Event.SERVING, "serving metrics on %s", address)
         # gRPC is last, because its health check means that everything is ready.
         http = await gateway.start() if settings.http_address else ""
         addresses = Addresses(await server.start(), http)
@@ -150,8 +167,17 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         yield addresses
 
 
-async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
-    """Run an API server until a signal stops it, then let its calls finish."""
+async def serve(
+    settings: Settings, *, reuse_port: bool = False, metrics_file: Path | None = None
+) -> None:
+    """Run an API server until a signal stops it, then let its calls finish.
+
+    With `metrics_file` it keeps the values of its metrics there, and serves those of all processes
+    that have theirs in the same directory.
+    """
+    if metrics_file is not None:
+        share_values(metrics_file)
+    directory = metrics_file.parent if metrics_file is not None else None
     raise_descriptor_limit()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -159,7 +185,7 @@ async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with (
         beating(settings, settings.grpc_address),
-        running(settings, reuse_port=reuse_port) as addresses,
+        running(settings, reuse_port=reuse_port, metrics_directory=directory) as addresses,
     ):
         if addresses.http:
             logger.info(Event.SERVING, "serving HTTP on %s", addresses.http)

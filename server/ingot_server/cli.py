@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ingot_server.api.exposure import require_guarded
+from ingot_server.api.exposure import require_guarded, require_guarded_metrics
 from ingot_server.caller_limits import LIMITS
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
@@ -45,15 +45,19 @@ _LIBRARY_VARIABLES: Final = (
     *("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"),
 )
 
-# The commands that run until they are stopped.
-_SERVICES: Final = frozenset({"up", "serve", "worker"})
+# The commands that run until they are stopped, and what checks that they are not open to everyone.
+_GUARDS: Final = {
+    "up": require_guarded,
+    "serve": require_guarded,
+    "worker": require_guarded_metrics,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 if it failed and with 2 if it was used wrongly."""
     open_missing_descriptors()
     options = _parser().parse_args(arguments)
-    if options.command in _SERVICES:
+    if options.command in _GUARDS:
         continue_as_child_of_init()
         write_lossily()
     log = _begin_log(options.command)
@@ -65,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings.from_environment(environment)
         _follow_settings(log, settings, options.command)
         _warn_of_unknown(environment)
-        if options.command in {"up", "serve"}:
-            require_guarded(settings)
+        if guard := _GUARDS.get(options.command):
+            guard(settings)
         if options.command == "up":
             _up(settings, Settings.given(environment))
         else:
@@ -161,8 +165,10 @@ def _parser() -> argparse.ArgumentParser:
         "--processes", type=int, metavar="N", help="number of processes that share the port"
     )
     serve.add_argument("--reuse-port", action="store_true", help=argparse.SUPPRESS)
+    serve.add_argument("--metrics-file", type=Path, help=argparse.SUPPRESS)
 
     worker = commands.add_parser("worker", help="run a worker for all jobs except conversions")
+    worker.add_argument("--metrics-file", type=Path, help=argparse.SUPPRESS)
     jobs = worker.add_mutually_exclusive_group()
     jobs.add_argument("--convert", action="store_true", help="run conversions and nothing else")
     jobs.add_argument("--all", action="store_true", help="run all jobs, conversions too")
@@ -299,10 +305,11 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server import app
     from ingot_server.local import replicas
 
+    file: Path | None = options.metrics_file
     if settings.processes > 1:
-        asyncio.run(replicas.serve_replicas(settings))
+        asyncio.run(replicas.serve_replicas(settings, file.parent if file is not None else None))
     else:
-        asyncio.run(app.serve(settings, reuse_port=options.reuse_port))
+        asyncio.run(app.serve(settings, reuse_port=options.reuse_port, metrics_file=file))
 
 
 def _worker(settings: Settings, options: argparse.Namespace) -> None:
@@ -310,7 +317,7 @@ def _worker(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server.jobs.placement import Work
 
     works = tuple(Work) if options.all else (Work.CONVERT if options.convert else Work.FETCH,)
-    code = worker_process.main(settings, works)
+    code = worker_process.main(settings, works, options.metrics_file)
     if code:
         sys.exit(code)
 

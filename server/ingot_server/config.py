@@ -67,6 +67,11 @@ class Settings:
         "127.0.0.1:8080",
         "address that the API listens on for browsers and HTTP, HOST:PORT; empty turns it off",
     )
+    metrics_address: str = _setting(
+        "",
+        "address that a worker or an API server serves its metrics on, HOST:PORT, besides the HTTP "
+        "port; empty turns it off; see metrics.md",
+    )
     tls_certificate_file: str = _setting(
         "",
         "PEM file with the server's certificate chain, for TLS on both addresses; read again when "
@@ -128,7 +133,7 @@ class Settings:
     )
     open_services: str = _setting(
         "health",
-        "which of `health` and `reflection` need no token on gRPC, separated by commas",
+        "which of `health`, `reflection` and `metrics` need no token, separated by commas",
         check=check_open_services,
     )
     data_dir: Path = _setting(

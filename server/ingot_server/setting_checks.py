@@ -84,7 +84,7 @@ def check_insecure(text: str) -> None:
         )
 
 
-OPENABLE_SERVICES: Final = frozenset({"health", "reflection"})
+OPENABLE_SERVICES: Final = frozenset({"health", "reflection", "metrics"})
 """What open_services may name."""
 
 
@@ -92,7 +92,8 @@ def check_open_services(text: str) -> None:
     """Check that it lists services that can be open to callers without a credential."""
     if unknown := set(text.replace(",", " ").split()) - OPENABLE_SERVICES:
         raise SettingError(
-            f"INGOT_OPEN_SERVICES has {min(unknown)!r}. It may have `health` and `reflection`."
+            f"INGOT_OPEN_SERVICES has {min(unknown)!r}. "
+            "It may have `health`, `reflection` and `metrics`."
         )
 
 

@@ -30,7 +30,14 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.outcomes import CircularWait, Claim, Deferred, LeaseLost
+from ingot_server.jobs.measurements import count_failed_attempt, measure_worker
+from ingot_server.jobs.outcomes import (
+    CircularWait,
+    Claim,
+    Deferred,
+    JobCancelled,
+    LeaseLost,
+)
 from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import (
@@ -49,6 +56,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.tenants import TENANT
 from ingot_server.library.uploads import Uploads
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import ATTEMPTS_ABANDONED
 from ingot_server.outage import Outage
 from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.await_job import JobWaiter
@@ -274,6 +282,7 @@ class Worker:
         report.scratch_free_bytes, report.scratch_total_bytes = self._scratch.disk_usage()
         if self._fetches:
             report.extractor_version = self._extractor.version
+        measure_worker(report)
         return report
 
     async def _retire(self) -> None:
@@ -316,6 +325,8 @@ class Worker:
             async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
+            if not isinstance(lost, JobCancelled):
+                ATTEMPTS_ABANDONED.add()
             logger.info(
                 Event.JOB_ABANDONED,
                 "job %s is abandoned: %s",
@@ -384,6 +395,7 @@ class Worker:
             attempt=job.attempt,
             reason=failure.reason,
         )
+        count_failed_attempt(lease.job, failure)
         if failure.transient and not failure.final and job.attempt < self._settings.attempts:
             backoff: timedelta = self._settings.retry_backoff * 2 ** (job.attempt - 1)
             waiting = JobWaiting(cause=_CAUSES.get(failure.reason, JobWaiting.CAUSE_RETRY))

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import Any, Final
 
 from celery import Celery, signals
@@ -27,6 +28,7 @@ from ingot_server.jobs.placement import Work
 from ingot_server.jobs.queue import TASK_NAME, celery_app, queue_name
 from ingot_server.jobs.workers import this_worker
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import share_values
 from ingot_server.process.allocator import return_large_buffers
 from ingot_server.worker import Worker, slots_of
 
@@ -47,16 +49,20 @@ class WorkerProcess:
         self._worker = Worker(settings, works)
         self._slots = slots_of(settings, works)
         self._stopping: Future[None] | None = None
+        self._settings = settings
+        self._serving_metrics = contextlib.AsyncExitStack()
 
     def start(self) -> None:
-        """Start the loop and the worker.
+        """Start the loop, the worker, and its metrics address if there is one.
 
-        Raises SettingError for a heartbeat file that cannot be written, and Failure as
-        `Worker.start` does.
+        Raises SettingError for a heartbeat file that cannot be written and a metrics address that
+        is not available, and Failure as `Worker.start` does.
         """
         threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
         self._wait_for(self._heartbeat.enter_async_context(beating(self._settings)))
         self._wait_for(self._worker.start())
+        if self._settings.metrics_address:
+            self._wait_for(self._serve_metrics())
 
     def run_celery(self, app: Celery) -> int:
         """Run Celery until a signal stops it, and return the exit code; 0 only after a signal."""
@@ -93,7 +99,19 @@ class WorkerProcess:
 
     def _stop(self) -> None:
         # Celery waits for its running tasks before it ends; this makes them end.
-        self._stopping = asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
+        self._stopping = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+
+    async def _close(self) -> None:
+        await self._worker.stop()
+        await self._serving_metrics.aclose()
+
+    async def _serve_metrics(self) -> None:
+        # Only now: other workers have no use for an HTTP server.
+        from ingot_server.api.worker_metrics import serving_worker_metrics
+
+        serving = serving_worker_metrics(self._settings)
+        address = await self._serving_metrics.enter_async_context(serving)
+        logger.info(Event.SERVING, "serving metrics on %s", address)
 
     def _wait_until_stopped(self) -> None:
         """Let the worker give everything back: without running tasks Celery ends before that."""
@@ -112,14 +130,19 @@ def _keep_logging(**_: object) -> None:
     logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.ERROR)
 
 
-def main(settings: Settings, works: Sequence[Work] = (Work.FETCH,)) -> int:
+def main(
+    settings: Settings, works: Sequence[Work] = (Work.FETCH,), metrics_file: Path | None = None
+) -> int:
     """Run a worker until a signal stops it; then its running jobs go back to the queue.
 
-    It runs the jobs of `works`. Returns the exit code, which is not 0 unless a signal stopped it.
+    It runs the jobs of `works`. With `metrics_file` it keeps the values of its metrics there, for
+    the server that serves them. Returns the exit code, which is not 0 unless a signal stopped it.
 
-    Raises Failure as `Worker.start` does.
+    Raises Failure and SettingError as `WorkerProcess.start` does.
     """
     return_large_buffers()
+    if metrics_file is not None:
+        share_values(metrics_file)
     process = WorkerProcess(settings, works)
     process.start()
     return process.run_celery(celery_app(settings, this_worker()))

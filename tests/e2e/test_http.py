@@ -8,8 +8,10 @@ import struct
 
 import aiohttp
 
+from ingot import Client
 from tests.installation import Installation
 from tests.origin import Origin, Page
+from tests.scraped import scrape
 
 END_OF_STREAM = 2
 
@@ -50,6 +52,27 @@ async def test_one_url_in_one_media_out_over_http(
             download_url = (await response.json())["url"]
         async with aiohttp.request("GET", download_url) as response:
             assert await response.read() == clip
+
+
+async def test_one_scrape_has_the_server_and_the_worker(
+    ingot: Installation, origin: Origin, clip: bytes
+) -> None:
+    url = origin.serve("/measured.mp4", Page(clip))
+    address = ingot.wait_for(r"^HTTP\s+(\S+)")[1]
+    before = await scrape(f"http://{address}/metrics")
+    async with Client(ingot.grpc_address) as client:
+        media = await (await client.ingest_video(url))
+    after = await scrape(f"http://{address}/metrics")
+
+    for name, labels, gained in (
+        ("ingot_calls_total", {"method": "IngestService/Ingest", "code": "OK"}, 1),
+        ("ingot_jobs_ended_total", {"state": "SUCCEEDED", "source": "http"}, 1),
+        ("ingot_stored_bytes_total", {"source": "http"}, media.blob.size_bytes),
+    ):
+        assert after.value(name, **labels) == before.value(name, **labels) + gained
+    for work in ("fetch", "convert"):
+        assert after.value("ingot_workers", work=work) == 1
+    assert 0 < after.value("ingot_scratch_free_bytes") < after.value("ingot_scratch_size_bytes")
 
 
 async def test_the_printed_address_opens_the_web_page(ingot: Installation) -> None:

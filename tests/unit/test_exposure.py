@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ingot_server.api.exposure import require_guarded
+from ingot_server.api.exposure import require_guarded, require_guarded_metrics
 from ingot_server.config import Settings
 from ingot_server.setting_values import SettingError
 
 OPEN = "0.0.0.0:50051"
-TOKENS = {"tokens_file": "tokens.toml"}
-CERTIFICATE = {"tls_certificate_file": "tls.crt"}
+TOKENS: dict[str, Any] = {"tokens_file": "tokens.toml"}
+CERTIFICATE: dict[str, Any] = {"tls_certificate_file": "tls.crt"}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,25 @@ def test_it_does_not_start_otherwise_and_says_what_to_do(
     with pytest.raises(SettingError, match=remedy) as raised:
         require_guarded(Settings(**settings))
     assert f"start it with {flag}(INGOT_INSECURE)" in str(raised.value)
+
+
+METRICS: dict[str, Any] = {"metrics_address": "0.0.0.0:9464"}
+
+
+@pytest.mark.parametrize("require", [require_guarded, require_guarded_metrics])
+def test_a_metrics_address_is_guarded_unless_it_is_open(
+    require: Callable[[Settings], None],
+) -> None:
+    require(Settings(metrics_address="127.0.0.1:9464"))
+    require(Settings(**METRICS, open_services="health,metrics"))
+    require(Settings(**METRICS, **TOKENS, **CERTIFICATE))
+    require(Settings(**METRICS, insecure="all"))
+    with pytest.raises(SettingError, match=r"INGOT_METRICS_ADDRESS=0\.0\.0\.0:9464"):
+        require(Settings(**METRICS))
+
+
+def test_the_address_of_metrics_alone_counts_for_a_worker() -> None:
+    require_guarded_metrics(Settings(grpc_address=OPEN, **METRICS, open_services="metrics"))
 
 
 def test_what_can_be_waived_is_checked() -> None:

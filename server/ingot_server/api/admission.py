@@ -37,6 +37,7 @@ from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import UNSTORED_SECONDS, Records
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.shared_calls import SharedCalls
+from ingot_server.metrics.definitions import CACHE_REQUESTS
 from ingot_server.sources import pick
 
 Request: TypeAlias = (
@@ -115,10 +116,13 @@ class Admission:
         """
         match decision:
             case AlreadyStored():
+                CACHE_REQUESTS.add("hit")
                 if not (request.request_id or upload_id or webhook_of(request)):
                     return decision
                 return await self.record(decision.job, request, upload_id=upload_id)
             case Refused(failure=failure):
+                if failure.treatment.cached_for:
+                    CACHE_REQUESTS.add("negative_hit")
                 raise failure
             case Needed(job, missing, unstored_since=unstored_since):
                 return await self.admit(
@@ -239,6 +243,7 @@ class Admission:
         creation = await self._create(
             job, request, upload_id, receives=receives, unstored_since=unstored_since
         )
+        CACHE_REQUESTS.add("new" if creation.is_new else "joined")
         entering = asyncio.create_task(self._enter(creation, request, upload_id))
         try:
             dispatched = await self._dispatch(creation)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ingot_server.api.json_web_tokens import JsonWebTokens
 
 _JWT_DOTS: Final = 2
+_SCOPES: Final = {"metrics": Scope.SCOPE_ADMIN}
 
 
 class Authentication:
@@ -59,12 +60,13 @@ class Authentication:
     async def admit_to(
         self, service: str, peer: str, authorization: str, certificate: str = ""
     ) -> None:
-        """Let a call of `health` or `reflection` pass if that is open, or the caller is known.
+        """Let a call of `health`, `reflection` or `metrics` pass if that is open.
 
+        Otherwise the caller has to be known, and needs the scope of GetSystem for `metrics`.
         Raises Failure as `admit` does.
         """
         if service not in self._open:
-            await self.admit(None, peer, authorization, certificate)
+            await self.admit(_SCOPES.get(service), peer, authorization, certificate)
 
     async def admit(
         self,

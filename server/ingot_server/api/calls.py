@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope, required_scope
+from ingot_server.api.call_metrics import MeasuredMethod
 from ingot_server.api.caller import CALLER, Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
@@ -46,6 +47,8 @@ class Method:
     function: Callable[[Any, Caller], Any]
     scope: Scope.ValueType
     """What its callers must be allowed to do."""
+    measured: MeasuredMethod
+    """Counts its calls."""
 
     @property
     def is_watch(self) -> bool:
@@ -106,6 +109,7 @@ def methods(service: Service) -> Iterator[Method]:
             _reader(descriptor, request_class),
             getattr(service, _snake_case(descriptor.name)),
             descriptor.GetOptions().Extensions[required_scope],
+            MeasuredMethod(descriptor),
         )
 
 

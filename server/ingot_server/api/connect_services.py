@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -103,6 +104,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
     async def _refusal_of_caller(self, method: Method, scope: Any) -> Failure | None:
         """Return why the caller may not call the method. None: it may, and is `_caller` now."""
+        began = time.perf_counter()
         try:
             authorization = await self._credential(scope)
             peer = call_head.peer(scope)
@@ -112,6 +114,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
             )
             _caller.set(caller)
         except Failure as failure:
+            method.measured.ended(failure, time.perf_counter() - began)
             return failure
         return None
 
@@ -138,15 +141,16 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         return Endpoint.unary(info, self._unary(method))
 
     def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[Response]]:
-        bound = self._bound.of(method)
+        bound, measured = self._bound.of(method), method.measured
 
         async def call(request: Message, _: Context) -> Response:
             with self._calls:
                 try:
-                    self._require_serving()
-                    with bound:
-                        response = await method.invoke(request, _caller.get())
-                        return Response(method.response_class, response)
+                    with measured.call():
+                        self._require_serving()
+                        with bound:
+                            response = await method.invoke(request, _caller.get())
+                            return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
 
@@ -155,16 +159,17 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     def _collecting(
         self, method: Method
     ) -> Callable[[AsyncIterator[Message], Context], Awaitable[Response]]:
-        bound = self._bound.of(method)
+        bound, measured = self._bound.of(method), method.measured
 
         async def call(requests: AsyncIterator[Message], _: Context) -> Response:
             with self._calls:
                 try:
-                    self._require_serving()
-                    with bound:
-                        whole = _received(requests)
-                        response = await method.invoke_streaming(whole, _caller.get())
-                        return Response(method.response_class, response)
+                    with measured.call():
+                        self._require_serving()
+                        with bound:
+                            whole = _received(requests)
+                            response = await method.invoke_streaming(whole, _caller.get())
+                            return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
 
@@ -173,18 +178,19 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     def _streaming(
         self, method: Method
     ) -> Callable[[Message, Context], AsyncGenerator[Response, None]]:
-        bound = self._bound.of(method)
+        bound, measured = self._bound.of(method), method.measured
 
         # Every end of the call, also by a hang-up or a deadline, closes this generator at once.
         async def call(request: Message, _: Context) -> AsyncGenerator[Response, None]:
             with self._calls:
                 try:
-                    self._require_serving()
-                    with bound:
-                        responses = method.invoke(request, _caller.get())
-                        async with aclosing(responses):
-                            async for response in responses:
-                                yield Response(method.response_class, response)
+                    with measured.call():
+                        self._require_serving()
+                        with bound:
+                            responses = method.invoke(request, _caller.get())
+                            async with aclosing(responses):
+                                async for response in responses:
+                                    yield Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
 

@@ -212,14 +212,15 @@ class _Handlers:
         )
 
     def _unary(self, method: Method) -> Callable[[Serialized, Context], Awaitable[Any]]:
-        bound = self._bound.of(method)
+        bound, measured = self._bound.of(method), method.measured
 
         async def call(request: Serialized, context: Context) -> Any:
             with self._calls:
                 try:
-                    caller = await self._caller(method, context)
-                    with bound:
-                        return await method.invoke_serialized(request, caller)
+                    with measured.call():
+                        caller = await self._caller(method, context)
+                        with bound:
+                            return await method.invoke_serialized(request, caller)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -228,34 +229,36 @@ class _Handlers:
     def _collecting(
         self, method: Method
     ) -> Callable[[AsyncIterable[Serialized], Context], Awaitable[Any]]:
-        bound = self._bound.of(method)
+        bound, measured = self._bound.of(method), method.measured
 
         async def call(requests: AsyncIterable[Serialized], context: Context) -> Any:
             with self._calls:
                 try:
-                    caller = await self._caller(method, context)
-                    with bound:
-                        whole = _whole(requests, context)
-                        return await method.invoke_streaming_serialized(whole, caller)
+                    with measured.call():
+                        caller = await self._caller(method, context)
+                        with bound:
+                            whole = _whole(requests, context)
+                            return await method.invoke_streaming_serialized(whole, caller)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
         return call
 
     def _streaming(self, method: Method) -> Callable[[Serialized, Context], Awaitable[None]]:
-        bound = self._bound.of(method)
+        bound, measured = self._bound.of(method), method.measured
 
         # With `write`, a hang-up of the caller reaches the service's generator at once. Another
         # generator here would stay suspended until the garbage collector finds it.
         async def call(request: Serialized, context: Context) -> None:
             with self._calls:
                 try:
-                    caller = await self._caller(method, context)
-                    with bound:
-                        responses = method.invoke_serialized(request, caller)
-                        async with aclosing(responses):
-                            async for response in responses:
-                                await _write(context, response)
+                    with measured.call():
+                        caller = await self._caller(method, context)
+                        with bound:
+                            responses = method.invoke_serialized(request, caller)
+                            async with aclosing(responses):
+                                async for response in responses:
+                                    await _write(context, response)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 

@@ -16,15 +16,17 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT"
 _LAST_PORT: Final = 65535
 
 
-async def listen(address: str, bounds: ConnectionBounds, *, reuse_port: bool) -> socket.socket:
+async def listen(
+    address: str, bounds: ConnectionBounds, *, reuse_port: bool, setting: str = "http_address"
+) -> socket.socket:
     """Return a socket on HOST:PORT within bounds, with IPv4 if the name has both.
 
-    Raises SettingError if the address cannot be used.
+    `setting` is where the address comes from. Raises SettingError if the address cannot be used.
     """
     host, _, port = address.rpartition(":")
     # The system would take a larger number modulo 65536.
     if not host or not port.isdecimal() or int(port) > _LAST_PORT:
-        raise SettingError(f"http_address={address!r} is not HOST:PORT.")
+        raise SettingError(f"{setting}={address!r} is not HOST:PORT.")
     try:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(
@@ -37,7 +39,7 @@ async def listen(address: str, bounds: ConnectionBounds, *, reuse_port: bool) ->
     except OSError as error:
         raise SettingError(
             f"The server cannot listen on {address}: port {port} is in use, or {host} is not an "
-            "address of this machine. Stop the program that uses it, or set another http_address."
+            f"address of this machine. Stop the program that uses it, or set another {setting}."
         ) from error
     # Connections inherit these options, if the system has them.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -31,6 +31,7 @@ from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.library.catalog import Catalog
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import CACHE_REQUESTS
 from ingot_server.redis import Redis
 from ingot_server.resolve import ResolvedUrl
 from ingot_server.source_settings import SourceSettings
@@ -104,7 +105,9 @@ class Preflight:
             "private, the server needs cookies for the source.",
             metadata={"source": source.name},
         )
-        if not is_remembered:
+        if is_remembered:
+            CACHE_REQUESTS.add("negative_hit")
+        else:
             await self._catalog.remember_failure(resolved_url.media_id, failure)
         raise failure
 

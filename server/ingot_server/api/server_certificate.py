@@ -18,6 +18,7 @@ import grpc
 from ingot_server.config import Settings
 from ingot_server.event_log import EventLogger
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import CERTIFICATE_EXPIRY
 from ingot_server.setting_values import SettingError
 from ingot_server.watched_file import FileVersion, file_version
 
@@ -118,6 +119,7 @@ class ServerCertificate:
                 configuration = self._configuration()
                 context = self._context()
                 if version == self._version():
+                    self._measure_lifetime()
                     return _Certificate(version, context, configuration)
             except OSError as error:  # ssl.SSLError is one
                 raise SettingError(self._explained(error)) from error
@@ -132,6 +134,13 @@ class ServerCertificate:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self._authority_file)
         return context
+
+    def _measure_lifetime(self) -> None:
+        # Only now: a server without TLS has no use for it.
+        from cryptography import x509
+
+        chain = x509.load_pem_x509_certificates(self._certificate_file.read_bytes())
+        CERTIFICATE_EXPIRY.set(min(each.not_valid_after_utc.timestamp() for each in chain))
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         pair = (self._key_file.read_bytes(), self._certificate_file.read_bytes())

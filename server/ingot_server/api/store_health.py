@@ -14,6 +14,7 @@ from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import STORE_UP
 from ingot_server.redis import Redis
 from ingot_server.redis_checks import require_writes
 
@@ -79,6 +80,7 @@ class StoreHealth:
                 self.usable |= store
                 if before != self.usable:
                     logger.info(Event.STORE_BACK, "%s can be used again", store.name)
+            STORE_UP.set(float(store in self.usable), str(store.name).lower())
             if before != self.usable:
                 await changed(self.usable)
             await asyncio.sleep(seconds if store in self.usable else min(seconds, AGAIN_SECONDS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from ingot.v1 import system_service_pb2
@@ -12,21 +12,18 @@ from ingot.v1.system_service_pb2 import (
     GetSystemRequest,
     GetSystemResponse,
     Problem,
-    WorkerStatus,
 )
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.installation import Installation, InstallationState
 from ingot_server.api.quotas import Quotas
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import reason_name
 from ingot_server.findings import Finding, Level
-from ingot_server.jobs.backlog import read_backlog
-from ingot_server.jobs.records import Records
-from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
-from ingot_server.jobs.workers import VERSION, Workers
-from ingot_server.redis import Redis, unavailable
+from ingot_server.jobs.placement import Work
+from ingot_server.jobs.throttle import OpenBreaker
+from ingot_server.jobs.workers import VERSION
 from ingot_server.redis_checks import check_eviction
-from ingot_server.sources import SOURCES
 
 _GIB: Final = 1 << 30
 
@@ -39,35 +36,26 @@ class SystemService(Service):
 
     def __init__(
         self,
-        redis: Redis,
-        records: Records,
-        workers: Workers,
-        throttle: SourceThrottle,
+        installation: Installation,
         quotas: Quotas,
         settings: Settings,
     ) -> None:
-        self._redis = redis
-        self._records = records
-        self._workers = workers
-        self._throttle = throttle
+        self._installation = installation
         self._quotas = quotas
         self._settings = settings
 
     async def get_system(self, _: GetSystemRequest, __: Caller) -> GetSystemResponse:
-        workers = await self._workers.living()
-        queues = await read_backlog(self._redis, self._records)
-        with unavailable():
-            memory = await self._redis.info("memory")
-        breakers = await self._throttle.open_breakers([source.name for source in SOURCES])
+        state = await self._installation.read()
+        memory = state.redis_memory
         problems = [
-            *_worker_problems(workers, self._settings),
+            *_worker_problems(state, self._settings),
             *_problems([check_eviction(memory)]),
-            *_source_problems(breakers),
+            *_source_problems(state.open_breakers),
         ]
         return GetSystemResponse(
             server_version=VERSION,
-            queues=queues,
-            workers=workers,
+            queues=state.queues,
+            workers=state.workers,
             redis_used_bytes=int(memory["used_memory"]),
             redis_limit_bytes=int(memory["maxmemory"]),
             problems=sorted(problems, key=lambda each: -each.severity),
@@ -77,18 +65,18 @@ class SystemService(Service):
         return GetQuotaResponse(caller=caller.name, quotas=await self._quotas.of(caller))
 
 
-def _worker_problems(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Problem]:
-    if not [each for each in workers if not each.converts]:
+def _worker_problems(state: InstallationState, settings: Settings) -> Iterator[Problem]:
+    if not state.workers_for(Work.FETCH):
         yield _error(
             "No worker for ingests is running, so ingests wait.",
             "Start `ingot-server worker` with the Redis and S3 settings of this server.",
         )
-    if not [each for each in workers if each.converts or each.runs_all_jobs]:
+    if not state.workers_for(Work.CONVERT):
         yield _error(
             "No worker for conversions is running, so conversions wait.",
             "Start `ingot-server worker --convert` with the Redis and S3 settings of this server.",
         )
-    for worker in workers:
+    for worker in state.workers:
         if worker.scratch_free_bytes < int(settings.scratch_reserve):
             yield _warning(
                 f"The scratch directory of worker {worker.id} has "

@@ -52,6 +52,7 @@ from ingot_server.library.uploads import (
     offset_mismatch,
     upload_not_found,
 )
+from ingot_server.metrics.definitions import RECEIVED_BYTES
 
 _MOST_RANGES: Final = 10_000
 
@@ -196,7 +197,9 @@ class UploadMethods:
                 _flush_later(writer)
             raise
         finally:
-            await count_daily_bytes(self._daily_bytes, writer.offset - status.committed_size)
+            received = writer.offset - status.committed_size
+            RECEIVED_BYTES.add("upload", amount=received)
+            await count_daily_bytes(self._daily_bytes, received)
         await writer.flush()
         return writer.offset
 

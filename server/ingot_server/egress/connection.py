@@ -35,6 +35,7 @@ from ingot_server.egress.upstream import Upstream, check_connect_response
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import GUARD_REFUSALS
 
 logger = EventLogger(__name__)
 
@@ -109,6 +110,7 @@ class Connection:
         try:
             await self._serve_request()
         except Refusal as refusal:
+            GUARD_REFUSALS.add(refusal.error)
             self._log_refusal(refusal)
             await self.client.send_final(refusal.response(), wait_seconds=_CLOSE_SECONDS)
         except asyncio.CancelledError:

@@ -25,6 +25,7 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, has_ended
+from ingot_server.jobs.measurements import AttemptTimes
 from ingot_server.jobs.outcomes import (
     CircularWait,
     Claim,
@@ -53,6 +54,7 @@ class Lease:
     def __init__(self, records: Records, claim: Claim, body: asyncio.Task[Any]) -> None:
         self._pending = PendingChanges(claim.job)
         self.job = self._pending.job
+        self._times = AttemptTimes(claim)
         self.run = claim.run
         self.wanted_key = claim.wanted_key
         self.followed = claim.followed
@@ -87,7 +89,7 @@ class Lease:
 
     def note(self, change: Callable[[Job], None]) -> None:
         """Change the job without waiting; the change is written soon."""
-        self._pending.apply(change)
+        self._apply(change)
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())
 
@@ -215,7 +217,7 @@ class Lease:
         If Redis has lost writes, this waits until it is known that none of them was the loss.
         Raises LeaseLost if the lease is lost.
         """
-        self._pending.apply(change)
+        self._apply(change)
         await self._write(proves=True)
 
     def time_left(self) -> timedelta:
@@ -235,6 +237,7 @@ class Lease:
 
     def stop(self) -> None:
         """Stop the heartbeat: nothing is written any more, and the body is not cancelled."""
+        self._times.end()
         self._done = True
         for task in self._tasks:
             task.cancel()
@@ -243,6 +246,10 @@ class Lease:
         """Wait until the tasks that `stop` cancels have ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _apply(self, change: Callable[[Job], None]) -> None:
+        self._pending.apply(change)
+        self._times.follow(self.job)
 
     async def _flush(self) -> None:
         try:

@@ -60,6 +60,7 @@ from ingot_server.jobs.transition import (
     milliseconds,
 )
 from ingot_server.jobs.upload_index import UploadIndex
+from ingot_server.metrics.definitions import LEASE_LOSSES
 from ingot_server.redis import Redis, unavailable
 
 _REQUEST: Final = "request:"
@@ -431,6 +432,8 @@ class Records:
             token=record.token,
             losses=losses,
         )
+        if job is not None:
+            LEASE_LOSSES.add()
         return QueuedAgain(job) if job is not None and not has_ended(job) else NothingToDo()
 
     async def _change_held(

@@ -20,6 +20,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.jobs import lifecycle, wishes
 from ingot_server.jobs.lifecycle import has_ended, milestone
+from ingot_server.jobs.measurements import count_end
 from ingot_server.jobs.outcomes import (
     CircularEntry,
     CircularWait,
@@ -256,6 +257,8 @@ class Transition:
             match outcome:
                 case b"done":
                     record, run, wanted_key, followed, unstored, *limits = content
+                    if has_ended(new) and not has_ended(before):
+                        count_end(new)
                     return Claimed(
                         from_record(record),
                         int(run or 0),

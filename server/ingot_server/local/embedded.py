@@ -8,6 +8,7 @@ production; only the addresses in their settings differ.
         lock            locked by `up` and by its children: it is free when all of them have ended
         redis/ s3/ ...  see local_servers.py
         extractors/     see extractor/versions.py
+        metrics/        see metrics/values.py; empty when `up` starts
         scratch/        unless a setting names another directory
 
 Scratch is on the disk of the local servers, so that `scratch_reserve`, which workers check while
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shutil
 import sys
 from collections.abc import Collection
 from datetime import timedelta
@@ -70,6 +72,8 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
             and ports.reserve_address("INGOT_HTTP_ADDRESS", settings.http_address),
             s3_address=settings.s3_address
             and ports.reserve_address("INGOT_S3_ADDRESS", settings.s3_address),
+            metrics_address=settings.metrics_address
+            and ports.reserve_address("INGOT_METRICS_ADDRESS", settings.metrics_address),
             shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
         )
         lock = await stack.enter_async_context(lock_data_dir(data_dir))
@@ -111,6 +115,7 @@ class Installation:
         self._ingot_processes: list[SupervisedProgram] = []
         self._seaweedfs: SeaweedFS | None = None
         self._s3_relay: S3Relay | None = None
+        self._metrics_directory = settings.data_dir / "metrics"
 
     async def run_until_cancelled(self) -> None:
         """Start everything, print the addresses, and keep it running until cancelled."""
@@ -121,8 +126,12 @@ class Installation:
         s3 = None if self._is_given("s3_endpoint") else self._start_s3()
         if self._settings.s3_address:
             await self._start_s3_relay()
+        shutil.rmtree(self._metrics_directory, ignore_errors=True)
+        self._metrics_directory.mkdir(mode=0o700)
         # All of them start at the same time, and whoever needs the bucket waits for it.
         api = self._start_ingot("serve", "serve", re.compile("serving gRPC on"))
+        # The API server has the metrics of all.
+        self._settings = self._settings.replace(metrics_address="")
         names = [f"worker {number + 1}" for number in range(self._settings.workers)]
         converting = [f"convert {number + 1}" for number in range(self._settings.convert_workers)]
         # On a small machine, one process for all jobs takes half of the memory of two.
@@ -197,7 +206,10 @@ class Installation:
     def _start_ingot(self, name: str, command: str, ready: re.Pattern[str]) -> SupervisedProgram:
         program = Program(
             name=name,
-            arguments=(sys.executable, "-m", "ingot_server.cli", *command.split()),
+            arguments=(
+                *(sys.executable, "-m", "ingot_server.cli", *command.split()),
+                *("--metrics-file", str(self._metrics_directory / name.replace(" ", "-"))),
+            ),
             environment=self._settings.environment(),
             ready=ready,
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import tempfile
+from pathlib import Path
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
@@ -23,31 +25,35 @@ from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedPr
 logger = EventLogger(__name__)
 
 
-async def serve_replicas(settings: Settings) -> None:
+async def serve_replicas(settings: Settings, metrics_directory: Path | None = None) -> None:
     """Run `settings.processes` API servers until a signal stops them; one that dies is replaced.
 
-    Raises SettingError when an address is in use, and Failure when a server does not start.
+    `metrics_directory` is where they keep their metrics, with the workers of `up`. Raises
+    SettingError when an address is in use, and Failure when a server does not start.
     """
-    with Ports() as ports:
+    with Ports() as ports, tempfile.TemporaryDirectory(prefix="ingot-metrics-") as own:
         # Checked here: with SO_REUSEPORT a server would share the port with another program.
         addresses = {
             name: ports.reserve_address(f"INGOT_{name.upper()}", address)
-            for name in ("grpc_address", "http_address")
+            for name in ("grpc_address", "http_address", "metrics_address")
             if (address := getattr(settings, name))
         }
         settings = settings.replace(**addresses)
         async with beating(settings, settings.grpc_address):
-            await _supervise(settings)
+            await _supervise(settings, metrics_directory or Path(own))
 
 
-async def _supervise(settings: Settings) -> None:
+async def _supervise(settings: Settings, metrics_directory: Path) -> None:
     environment = settings.replace(processes=1, heartbeat_file="").environment()
     arguments = (sys.executable, "-m", "ingot_server.cli", "serve", "--reuse-port")
     children = [
         SupervisedProgram(
             Program(
                 name=f"serve {number}",
-                arguments=arguments,
+                arguments=(
+                    *arguments,
+                    *("--metrics-file", str(metrics_directory / f"serve-{number}")),
+                ),
                 environment=environment,
                 ready=re.compile("serving gRPC on"),
             ),

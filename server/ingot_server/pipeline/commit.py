@@ -23,6 +23,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import STORED_BYTES, source_label
 from ingot_server.pipeline.attempt import is_of_earlier_run, job_stem
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
@@ -67,6 +68,7 @@ async def commit(
         raise
     await _remove_if_lost(upload, manifest.media, winner)
     if winner.blob.url == manifest.media.blob.url:
+        STORED_BYTES.add(source_label(winner.source.name), amount=winner.blob.size_bytes)
         await _remove_superseded(blobs, winner, replaced, lease)
     return winner
 

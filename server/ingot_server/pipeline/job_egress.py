@@ -22,6 +22,7 @@ from ingot_server.jobs.lifecycle import is_preview
 from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.log_events import Event
+from ingot_server.metrics.definitions import RECEIVED_BYTES
 from ingot_server.pipeline.attempt import Attempt
 
 logger = EventLogger(__name__)
@@ -86,6 +87,7 @@ class JobEgress:
             raise
         finally:
             grant.revoke()
+            RECEIVED_BYTES.add(source, amount=grant.bytes_received)
             if attempt.lease.bytes_limited:
                 await self._count(attempt.job.id, grant.bytes_received)
 

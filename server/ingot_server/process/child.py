@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, Self
 
 from ingot_server.foreign_json import parse_json
+from ingot_server.metrics.definitions import CHILD_PROCESSES
 from ingot_server.process.confinement import Confinement
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
@@ -79,6 +80,7 @@ class ChildProcess:
         self._stderr = bytearray()
         self._killed = False
         self._draining = asyncio.create_task(self._drain_stderr(stderr[0]))
+        CHILD_PROCESSES.add()
 
     @classmethod
     async def start(
@@ -226,6 +228,7 @@ class ChildProcess:
         """Kill its group, reap it and close its pipes. Safe to repeat and to cancel."""
         if not self._killed:
             self._killed = True  # Later the number may belong to another group.
+            CHILD_PROCESSES.add(amount=-1)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
                 self._process.kill()

@@ -23,6 +23,7 @@ from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.http_connection import DEFAULT_LIMITS, TimeLimits
+from ingot_server.api.metrics_report import MetricsReport
 from ingot_server.app import Addresses, running
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
@@ -133,6 +134,7 @@ def gateway_of(
         settings,
         Authentication(settings),
         redis or connect(settings),
+        MetricsReport(),
         time_limits=time_limits,
     )
 
