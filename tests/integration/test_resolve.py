@@ -16,7 +16,7 @@ from ingot.v1.job_service_pb2 import ListJobsRequest
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.media_service_pb2 import GetMediaRequest
 from ingot_server.config import Settings
-from ingot_server.jobs.backlog import read_backlog
+from ingot_server.jobs.backlog import Backlog
 from tests.broadcast import Broadcast
 from tests.harness import Harness, running_harness
 from tests.manifests import LANGUAGES, serve_manifest
@@ -229,7 +229,7 @@ async def test_no_list_and_no_count_has_its_job(
     call = begin(harness, origin.serve("/clip.mp4", Page(clip)))
     job_id = await waiting_job(harness)
     before = await harness.jobs.ListJobs(ListJobsRequest())
-    backlog = await read_backlog(harness.redis, harness.records)
+    backlog = await Backlog(harness.redis, harness.records).read()
     await harness.worker.run_job(job_id)
     await call
     after = await harness.jobs.ListJobs(ListJobsRequest())

@@ -55,12 +55,17 @@ async def test_waiting_jobs_are_counted_by_kind_with_the_age_of_the_oldest(
         first = await records.get(job_ids[0])
 
         system = await client.system()
+        await records.claim(job_ids[1])
+        await client.cancel(job_ids[0])
+        (later,) = (await client.system()).queues
 
     assert first is not None
     assert system.server_version == VERSION
     (queue,) = system.queues
     assert (queue.kind, queue.queued, queue.running) == (job_pb2.JOB_KIND_INGEST, 2, 1)
     assert queue.oldest_queued_time == first.create_time
+    assert (later.queued, later.running) == (0, 2)
+    assert not later.HasField("oldest_queued_time")
     assert system.redis_used_bytes > 0
 
 

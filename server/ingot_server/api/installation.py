@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ingot.v1.system_service_pb2 import QueueStatus, WorkerStatus
-from ingot_server.jobs.backlog import read_backlog
+from ingot_server.jobs.backlog import Backlog
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
@@ -40,14 +40,14 @@ class Installation:
         self, redis: Redis, records: Records, workers: Workers, throttle: SourceThrottle
     ) -> None:
         self._redis = redis
-        self._records = records
+        self._backlog = Backlog(redis, records)
         self._workers = workers
         self._throttle = throttle
 
     async def read(self) -> InstallationState:
         """Return what there is now. Raises Failure CACHE_UNAVAILABLE."""
         workers = await self._workers.living()
-        queues = await read_backlog(self._redis, self._records)
+        queues = await self._backlog.read()
         with unavailable():
             memory = await self._redis.info("memory")
         breakers = await self._throttle.open_breakers([source.name for source in SOURCES])
