@@ -56,7 +56,8 @@ CACHE_REQUESTS: Final = Metric(
     Kind.COUNTER,
     Origin.SERVER,
     "Requests for media by what they found: `hit` is stored already, `negative_hit` is known to "
-    "fail, `joined` shares a job that another request has made, and `new` made a job.",
+    "fail, `joined` shares a job that another request has made, and `new` made a job. Equal "
+    "requests of one caller at the same moment count once.",
     ("result",),
 )
 STORE_UP: Final = Metric(
