@@ -447,7 +447,8 @@ type Media struct {
 	// When the media item was first stored.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the media item stops being stored: from then on no call returns it, and an Ingest stores it
-	// anew. Its files are removed later. Set by UpdateMedia. Unset keeps it until it is deleted.
+	// anew. Its files are removed later. Set by UpdateMedia. Unset keeps it until it is deleted. It has no
+	// effect while the media item is `pinned`.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Changes with every change of the stored media item. Set by the server in every response, for
 	// DeleteMediaRequest.etag; not part of the manifest.
@@ -460,7 +461,10 @@ type Media struct {
 	Section *Section `protobuf:"bytes,29,opt,name=section,proto3" json:"section,omitempty"`
 	// Name of the caller whose request first stored the media item, who may change and delete it. Empty
 	// without authentication.
-	Owner         string `protobuf:"bytes,30,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,30,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Whether the media item stays until DeleteMedia deletes it: neither its expire_time nor a rule of
+	// retention (docs/retention.md) removes it. Set by UpdateMedia.
+	Pinned        bool `protobuf:"varint,31,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +707,13 @@ func (x *Media) GetOwner() string {
 		return x.Owner
 	}
 	return ""
+}
+
+func (x *Media) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
 }
 
 // A section of the media at its source, on the clock of that media.
@@ -1808,7 +1819,7 @@ var File_ingot_v1_media_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_media_proto_rawDesc = "" +
 	"\n" +
-	"\x14ingot/v1/media.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xd5\n" +
+	"\x14ingot/v1/media.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xed\n" +
 	"\n" +
 	"\x05Media\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -1847,7 +1858,8 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x04etag\x18\x1b \x01(\tR\x04etag\x12)\n" +
 	"\x10truncated_fields\x18\x1c \x03(\tR\x0ftruncatedFields\x12+\n" +
 	"\asection\x18\x1d \x01(\v2\x11.ingot.v1.SectionR\asection\x12\x14\n" +
-	"\x05owner\x18\x1e \x01(\tR\x05owner\x1a;\n" +
+	"\x05owner\x18\x1e \x01(\tR\x05owner\x12\x16\n" +
+	"\x06pinned\x18\x1f \x01(\bR\x06pinned\x1a;\n" +
 	"\rFileTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

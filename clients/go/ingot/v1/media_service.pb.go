@@ -463,8 +463,9 @@ type UpdateMediaRequest struct {
 	// are ignored. Values past the bounds of a media item (docs/contract.md) fail with
 	// INVALID_REQUEST.
 	Media *Media `protobuf:"bytes,4,opt,name=media,proto3" json:"media,omitempty"`
-	// Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`. Tags and labels are
-	// replaced as a whole. An expire_time must be in the future: DeleteMedia deletes at once. Required.
+	// Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`, `pinned`. Tags and labels
+	// are replaced as a whole. An expire_time must be in the future, also when a media item is no longer
+	// pinned afterwards: DeleteMedia deletes at once. Required.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,5,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Media.etag: if another version is stored, the call fails with ABORTED and ETAG_MISMATCH. Unset
 	// changes any version.

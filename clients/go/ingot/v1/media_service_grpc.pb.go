@@ -45,9 +45,9 @@ type MediaServiceClient interface {
 	// may not be listed; all other media is listed once. A filter that matches few of many media items
 	// may give pages with few or no entries: the list ends when there is no next_page_token.
 	ListMedia(ctx context.Context, in *ListMediaRequest, opts ...grpc.CallOption) (*ListMediaResponse, error)
-	// Changes what callers may change of a media item: its title, description, tags, labels and
-	// expire_time. If the content of a mutable URL changes, the new version has what its source says
-	// again, and does not expire.
+	// Changes what callers may change of a media item: its title, description, tags, labels,
+	// expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+	// what its source says again, and does not expire; it stays pinned.
 	UpdateMedia(ctx context.Context, in *UpdateMediaRequest, opts ...grpc.CallOption) (*UpdateMediaResponse, error)
 	// Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
 	// again.
@@ -175,9 +175,9 @@ type MediaServiceServer interface {
 	// may not be listed; all other media is listed once. A filter that matches few of many media items
 	// may give pages with few or no entries: the list ends when there is no next_page_token.
 	ListMedia(context.Context, *ListMediaRequest) (*ListMediaResponse, error)
-	// Changes what callers may change of a media item: its title, description, tags, labels and
-	// expire_time. If the content of a mutable URL changes, the new version has what its source says
-	// again, and does not expire.
+	// Changes what callers may change of a media item: its title, description, tags, labels,
+	// expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+	// what its source says again, and does not expire; it stays pinned.
 	UpdateMedia(context.Context, *UpdateMediaRequest) (*UpdateMediaResponse, error)
 	// Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
 	// again.

@@ -72,7 +72,7 @@ func (x Problem_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Severity.Descriptor instead.
 func (Problem_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{7, 0}
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // The empty request of GetSystem.
@@ -126,7 +126,10 @@ type GetSystemResponse struct {
 	// Memory that Redis may use, in bytes. Zero means that it has no limit of its own.
 	RedisLimitBytes int64 `protobuf:"varint,5,opt,name=redis_limit_bytes,json=redisLimitBytes,proto3" json:"redis_limit_bytes,omitempty"`
 	// What is wrong, the worst first. Empty if all is well.
-	Problems      []*Problem `protobuf:"bytes,6,rep,name=problems,proto3" json:"problems,omitempty"`
+	Problems []*Problem `protobuf:"bytes,6,rep,name=problems,proto3" json:"problems,omitempty"`
+	// The rules by which stored media is removed (docs/retention.md), and what they remove. Unset if no
+	// process has applied rules lately: there are none, or the first survey is still to come.
+	Retention     *RetentionStatus `protobuf:"bytes,7,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -199,6 +202,13 @@ func (x *GetSystemResponse) GetRedisLimitBytes() int64 {
 func (x *GetSystemResponse) GetProblems() []*Problem {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *GetSystemResponse) GetRetention() *RetentionStatus {
+	if x != nil {
+		return x.Retention
 	}
 	return nil
 }
@@ -587,6 +597,199 @@ func (x *WorkerStatus) GetRunsAllJobs() bool {
 	return false
 }
 
+// The rules of retention and what they remove, as the process that last applied them has seen them.
+type RetentionStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they are applied.
+	Rules []*RetentionRule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	// When the `due` of the rules was counted. Workers do that every hour, `ingot-server gc` each time.
+	SurveyTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=survey_time,json=surveyTime,proto3" json:"survey_time,omitempty"`
+	// When the rules were last applied, and removed what `removed` of the rules says. Unset if they were
+	// not, or if Redis was lost since.
+	RunTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=run_time,json=runTime,proto3" json:"run_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetentionStatus) Reset() {
+	*x = RetentionStatus{}
+	mi := &file_ingot_v1_system_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetentionStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetentionStatus) ProtoMessage() {}
+
+func (x *RetentionStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_system_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetentionStatus.ProtoReflect.Descriptor instead.
+func (*RetentionStatus) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RetentionStatus) GetRules() []*RetentionRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *RetentionStatus) GetSurveyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SurveyTime
+	}
+	return nil
+}
+
+func (x *RetentionStatus) GetRunTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RunTime
+	}
+	return nil
+}
+
+// A rule of retention.
+type RetentionRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, which is unique.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it removes, for people to read.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// What it would have removed at the survey, and an earlier rule would not.
+	Due *RetentionCount `protobuf:"bytes,3,opt,name=due,proto3" json:"due,omitempty"`
+	// What it removed at the last run.
+	Removed       *RetentionCount `protobuf:"bytes,4,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetentionRule) Reset() {
+	*x = RetentionRule{}
+	mi := &file_ingot_v1_system_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetentionRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetentionRule) ProtoMessage() {}
+
+func (x *RetentionRule) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_system_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetentionRule.ProtoReflect.Descriptor instead.
+func (*RetentionRule) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RetentionRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RetentionRule) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *RetentionRule) GetDue() *RetentionCount {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *RetentionRule) GetRemoved() *RetentionCount {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+// A number of media items.
+type RetentionCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many they are.
+	MediaItems int64 `protobuf:"varint,1,opt,name=media_items,json=mediaItems,proto3" json:"media_items,omitempty"`
+	// Bytes of all their files.
+	SizeBytes     int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetentionCount) Reset() {
+	*x = RetentionCount{}
+	mi := &file_ingot_v1_system_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetentionCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetentionCount) ProtoMessage() {}
+
+func (x *RetentionCount) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_system_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetentionCount.ProtoReflect.Descriptor instead.
+func (*RetentionCount) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RetentionCount) GetMediaItems() int64 {
+	if x != nil {
+		return x.MediaItems
+	}
+	return 0
+}
+
+func (x *RetentionCount) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
 // Something that is wrong with the installation.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -602,7 +805,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_ingot_v1_system_service_proto_msgTypes[7]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +817,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_system_service_proto_msgTypes[7]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +830,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{7}
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Problem) GetSeverity() Problem_Severity {
@@ -656,14 +859,15 @@ var File_ingot_v1_system_service_proto protoreflect.FileDescriptor
 const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1dingot/v1/system_service.proto\x12\bingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"\x12\n" +
-	"\x10GetSystemRequest\"\xa0\x02\n" +
+	"\x10GetSystemRequest\"\xd9\x02\n" +
 	"\x11GetSystemResponse\x12%\n" +
 	"\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12-\n" +
 	"\x06queues\x18\x02 \x03(\v2\x15.ingot.v1.QueueStatusR\x06queues\x120\n" +
 	"\aworkers\x18\x03 \x03(\v2\x16.ingot.v1.WorkerStatusR\aworkers\x12(\n" +
 	"\x10redis_used_bytes\x18\x04 \x01(\x03R\x0eredisUsedBytes\x12*\n" +
 	"\x11redis_limit_bytes\x18\x05 \x01(\x03R\x0fredisLimitBytes\x12-\n" +
-	"\bproblems\x18\x06 \x03(\v2\x11.ingot.v1.ProblemR\bproblems\"\x11\n" +
+	"\bproblems\x18\x06 \x03(\v2\x11.ingot.v1.ProblemR\bproblems\x127\n" +
+	"\tretention\x18\a \x01(\v2\x19.ingot.v1.RetentionStatusR\tretention\"\x11\n" +
 	"\x0fGetQuotaRequest\"Y\n" +
 	"\x10GetQuotaResponse\x12\x16\n" +
 	"\x06caller\x18\x01 \x01(\tR\x06caller\x12-\n" +
@@ -694,7 +898,22 @@ const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\vreport_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportTime\x12\"\n" +
-	"\rruns_all_jobs\x18\v \x01(\bR\vrunsAllJobs\"\xc3\x01\n" +
+	"\rruns_all_jobs\x18\v \x01(\bR\vrunsAllJobs\"\xb4\x01\n" +
+	"\x0fRetentionStatus\x12-\n" +
+	"\x05rules\x18\x01 \x03(\v2\x17.ingot.v1.RetentionRuleR\x05rules\x12;\n" +
+	"\vsurvey_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"surveyTime\x125\n" +
+	"\brun_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\arunTime\"\xa5\x01\n" +
+	"\rRetentionRule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12*\n" +
+	"\x03due\x18\x03 \x01(\v2\x18.ingot.v1.RetentionCountR\x03due\x122\n" +
+	"\aremoved\x18\x04 \x01(\v2\x18.ingot.v1.RetentionCountR\aremoved\"P\n" +
+	"\x0eRetentionCount\x12\x1f\n" +
+	"\vmedia_items\x18\x01 \x01(\x03R\n" +
+	"mediaItems\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\"\xc3\x01\n" +
 	"\aProblem\x126\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x1a.ingot.v1.Problem.SeverityR\bseverity\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x16\n" +
@@ -721,7 +940,7 @@ func file_ingot_v1_system_service_proto_rawDescGZIP() []byte {
 }
 
 var file_ingot_v1_system_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ingot_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_ingot_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_ingot_v1_system_service_proto_goTypes = []any{
 	(Problem_Severity)(0),         // 0: ingot.v1.Problem.Severity
 	(*GetSystemRequest)(nil),      // 1: ingot.v1.GetSystemRequest
@@ -731,30 +950,39 @@ var file_ingot_v1_system_service_proto_goTypes = []any{
 	(*QuotaStatus)(nil),           // 5: ingot.v1.QuotaStatus
 	(*QueueStatus)(nil),           // 6: ingot.v1.QueueStatus
 	(*WorkerStatus)(nil),          // 7: ingot.v1.WorkerStatus
-	(*Problem)(nil),               // 8: ingot.v1.Problem
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(JobKind)(0),                  // 10: ingot.v1.JobKind
+	(*RetentionStatus)(nil),       // 8: ingot.v1.RetentionStatus
+	(*RetentionRule)(nil),         // 9: ingot.v1.RetentionRule
+	(*RetentionCount)(nil),        // 10: ingot.v1.RetentionCount
+	(*Problem)(nil),               // 11: ingot.v1.Problem
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(JobKind)(0),                  // 13: ingot.v1.JobKind
 }
 var file_ingot_v1_system_service_proto_depIdxs = []int32{
 	6,  // 0: ingot.v1.GetSystemResponse.queues:type_name -> ingot.v1.QueueStatus
 	7,  // 1: ingot.v1.GetSystemResponse.workers:type_name -> ingot.v1.WorkerStatus
-	8,  // 2: ingot.v1.GetSystemResponse.problems:type_name -> ingot.v1.Problem
-	5,  // 3: ingot.v1.GetQuotaResponse.quotas:type_name -> ingot.v1.QuotaStatus
-	9,  // 4: ingot.v1.QuotaStatus.reset_time:type_name -> google.protobuf.Timestamp
-	10, // 5: ingot.v1.QueueStatus.kind:type_name -> ingot.v1.JobKind
-	9,  // 6: ingot.v1.QueueStatus.oldest_queued_time:type_name -> google.protobuf.Timestamp
-	9,  // 7: ingot.v1.WorkerStatus.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 8: ingot.v1.WorkerStatus.report_time:type_name -> google.protobuf.Timestamp
-	0,  // 9: ingot.v1.Problem.severity:type_name -> ingot.v1.Problem.Severity
-	1,  // 10: ingot.v1.SystemService.GetSystem:input_type -> ingot.v1.GetSystemRequest
-	3,  // 11: ingot.v1.SystemService.GetQuota:input_type -> ingot.v1.GetQuotaRequest
-	2,  // 12: ingot.v1.SystemService.GetSystem:output_type -> ingot.v1.GetSystemResponse
-	4,  // 13: ingot.v1.SystemService.GetQuota:output_type -> ingot.v1.GetQuotaResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 2: ingot.v1.GetSystemResponse.problems:type_name -> ingot.v1.Problem
+	8,  // 3: ingot.v1.GetSystemResponse.retention:type_name -> ingot.v1.RetentionStatus
+	5,  // 4: ingot.v1.GetQuotaResponse.quotas:type_name -> ingot.v1.QuotaStatus
+	12, // 5: ingot.v1.QuotaStatus.reset_time:type_name -> google.protobuf.Timestamp
+	13, // 6: ingot.v1.QueueStatus.kind:type_name -> ingot.v1.JobKind
+	12, // 7: ingot.v1.QueueStatus.oldest_queued_time:type_name -> google.protobuf.Timestamp
+	12, // 8: ingot.v1.WorkerStatus.start_time:type_name -> google.protobuf.Timestamp
+	12, // 9: ingot.v1.WorkerStatus.report_time:type_name -> google.protobuf.Timestamp
+	9,  // 10: ingot.v1.RetentionStatus.rules:type_name -> ingot.v1.RetentionRule
+	12, // 11: ingot.v1.RetentionStatus.survey_time:type_name -> google.protobuf.Timestamp
+	12, // 12: ingot.v1.RetentionStatus.run_time:type_name -> google.protobuf.Timestamp
+	10, // 13: ingot.v1.RetentionRule.due:type_name -> ingot.v1.RetentionCount
+	10, // 14: ingot.v1.RetentionRule.removed:type_name -> ingot.v1.RetentionCount
+	0,  // 15: ingot.v1.Problem.severity:type_name -> ingot.v1.Problem.Severity
+	1,  // 16: ingot.v1.SystemService.GetSystem:input_type -> ingot.v1.GetSystemRequest
+	3,  // 17: ingot.v1.SystemService.GetQuota:input_type -> ingot.v1.GetQuotaRequest
+	2,  // 18: ingot.v1.SystemService.GetSystem:output_type -> ingot.v1.GetSystemResponse
+	4,  // 19: ingot.v1.SystemService.GetQuota:output_type -> ingot.v1.GetQuotaResponse
+	18, // [18:20] is the sub-list for method output_type
+	16, // [16:18] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_system_service_proto_init() }
@@ -771,7 +999,7 @@ func file_ingot_v1_system_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_system_service_proto_rawDesc), len(file_ingot_v1_system_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

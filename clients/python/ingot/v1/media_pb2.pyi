@@ -134,6 +134,7 @@ class Media(_message.Message):
     TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
     the selection. The same media has the same id on every installation, unless each caller has media
@@ -168,6 +169,10 @@ class Media(_message.Message):
     owner: _builtins.str
     """Name of the caller whose request first stored the media item, who may change and delete it. Empty
     without authentication.
+    """
+    pinned: _builtins.bool
+    """Whether the media item stays until DeleteMedia deletes it: neither its expire_time nor a rule of
+    retention (docs/retention.md) removes it. Set by UpdateMedia.
     """
     @_builtins.property
     def source(self) -> Global___Source:
@@ -239,7 +244,8 @@ class Media(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the media item stops being stored: from then on no call returns it, and an Ingest stores it
-        anew. Its files are removed later. Set by UpdateMedia. Unset keeps it until it is deleted.
+        anew. Its files are removed later. Set by UpdateMedia. Unset keeps it until it is deleted. It has no
+        effect while the media item is `pinned`.
         """
 
     @_builtins.property
@@ -286,10 +292,11 @@ class Media(_message.Message):
         truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
         section: Global___Section | None = ...,
         owner: _builtins.str = ...,
+        pinned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "owner", b"owner", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "owner", b"owner", "pinned", b"pinned", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -315,8 +315,9 @@ class UpdateMediaRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`. Tags and labels are
-        replaced as a whole. An expire_time must be in the future: DeleteMedia deletes at once. Required.
+        """Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`, `pinned`. Tags and labels
+        are replaced as a whole. An expire_time must be in the future, also when a media item is no longer
+        pinned afterwards: DeleteMedia deletes at once. Required.
         """
 
     def __init__(

@@ -107,9 +107,9 @@ class MediaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMedia(self, request, context):
-        """Changes what callers may change of a media item: its title, description, tags, labels and
-        expire_time. If the content of a mutable URL changes, the new version has what its source says
-        again, and does not expire.
+        """Changes what callers may change of a media item: its title, description, tags, labels,
+        expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+        what its source says again, and does not expire; it stays pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

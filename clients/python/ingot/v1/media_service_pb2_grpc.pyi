@@ -47,9 +47,9 @@ class MediaServiceStub:
     may give pages with few or no entries: the list ends when there is no next_page_token.
     """
     UpdateMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.UpdateMediaRequest, _media_service_pb2.UpdateMediaResponse]
-    """Changes what callers may change of a media item: its title, description, tags, labels and
-    expire_time. If the content of a mutable URL changes, the new version has what its source says
-    again, and does not expire.
+    """Changes what callers may change of a media item: its title, description, tags, labels,
+    expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+    what its source says again, and does not expire; it stays pinned.
     """
     DeleteMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]
     """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
@@ -85,9 +85,9 @@ class MediaServiceAsyncStub(MediaServiceStub):
     may give pages with few or no entries: the list ends when there is no next_page_token.
     """
     UpdateMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.UpdateMediaRequest, _media_service_pb2.UpdateMediaResponse]  # type: ignore[assignment]
-    """Changes what callers may change of a media item: its title, description, tags, labels and
-    expire_time. If the content of a mutable URL changes, the new version has what its source says
-    again, and does not expire.
+    """Changes what callers may change of a media item: its title, description, tags, labels,
+    expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+    what its source says again, and does not expire; it stays pinned.
     """
     DeleteMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]  # type: ignore[assignment]
     """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
@@ -144,9 +144,9 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.UpdateMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.UpdateMediaResponse, _abc.Awaitable[_media_service_pb2.UpdateMediaResponse]]:
-        """Changes what callers may change of a media item: its title, description, tags, labels and
-        expire_time. If the content of a mutable URL changes, the new version has what its source says
-        again, and does not expire.
+        """Changes what callers may change of a media item: its title, description, tags, labels,
+        expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+        what its source says again, and does not expire; it stays pinned.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,7 @@ from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/system_service.proto\x12\x08ingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"\x12\n\x10GetSystemRequest\"\xa0\x02\n\x11GetSystemResponse\x12%\n\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12-\n\x06queues\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QueueStatusR\x06queues\x12\x30\n\x07workers\x18\x03 \x03(\x0b\x32\x16.ingot.v1.WorkerStatusR\x07workers\x12(\n\x10redis_used_bytes\x18\x04 \x01(\x03R\x0eredisUsedBytes\x12*\n\x11redis_limit_bytes\x18\x05 \x01(\x03R\x0fredisLimitBytes\x12-\n\x08problems\x18\x06 \x03(\x0b\x32\x11.ingot.v1.ProblemR\x08problems\"\x11\n\x0fGetQuotaRequest\"Y\n\x10GetQuotaResponse\x12\x16\n\x06\x63\x61ller\x18\x01 \x01(\tR\x06\x63\x61ller\x12-\n\x06quotas\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QuotaStatusR\x06quotas\"\x94\x01\n\x0bQuotaStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x17\n\x04used\x18\x03 \x01(\x03H\x00R\x04used\x88\x01\x01\x12\x39\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tresetTimeB\x07\n\x05_used\"\xb0\x01\n\x0bQueueStatus\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12\x16\n\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x18\n\x07running\x18\x03 \x01(\x05R\x07running\x12H\n\x12oldest_queued_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10oldestQueuedTime\"\xab\x03\n\x0cWorkerStatus\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12+\n\x11\x65xtractor_version\x18\x03 \x01(\tR\x10\x65xtractorVersion\x12\x1a\n\x08\x63onverts\x18\x04 \x01(\x08R\x08\x63onverts\x12\x14\n\x05slots\x18\x05 \x01(\x05R\x05slots\x12\x18\n\x07running\x18\x06 \x01(\x05R\x07running\x12,\n\x12scratch_free_bytes\x18\x07 \x01(\x03R\x10scratchFreeBytes\x12.\n\x13scratch_total_bytes\x18\x08 \x01(\x03R\x11scratchTotalBytes\x12\x39\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0breport_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreportTime\x12\"\n\rruns_all_jobs\x18\x0b \x01(\x08R\x0brunsAllJobs\"\xc3\x01\n\x07Problem\x12\x36\n\x08severity\x18\x01 \x01(\x0e\x32\x1a.ingot.v1.Problem.SeverityR\x08severity\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x16\n\x06remedy\x18\x03 \x01(\tR\x06remedy\"N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x32\xaa\x01\n\rSystemService\x12M\n\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x06\x12J\n\x08GetQuota\x12\x19.ingot.v1.GetQuotaRequest\x1a\x1a.ingot.v1.GetQuotaResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SystemServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/system_service.proto\x12\x08ingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"\x12\n\x10GetSystemRequest\"\xd9\x02\n\x11GetSystemResponse\x12%\n\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12-\n\x06queues\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QueueStatusR\x06queues\x12\x30\n\x07workers\x18\x03 \x03(\x0b\x32\x16.ingot.v1.WorkerStatusR\x07workers\x12(\n\x10redis_used_bytes\x18\x04 \x01(\x03R\x0eredisUsedBytes\x12*\n\x11redis_limit_bytes\x18\x05 \x01(\x03R\x0fredisLimitBytes\x12-\n\x08problems\x18\x06 \x03(\x0b\x32\x11.ingot.v1.ProblemR\x08problems\x12\x37\n\tretention\x18\x07 \x01(\x0b\x32\x19.ingot.v1.RetentionStatusR\tretention\"\x11\n\x0fGetQuotaRequest\"Y\n\x10GetQuotaResponse\x12\x16\n\x06\x63\x61ller\x18\x01 \x01(\tR\x06\x63\x61ller\x12-\n\x06quotas\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QuotaStatusR\x06quotas\"\x94\x01\n\x0bQuotaStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x17\n\x04used\x18\x03 \x01(\x03H\x00R\x04used\x88\x01\x01\x12\x39\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tresetTimeB\x07\n\x05_used\"\xb0\x01\n\x0bQueueStatus\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12\x16\n\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x18\n\x07running\x18\x03 \x01(\x05R\x07running\x12H\n\x12oldest_queued_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10oldestQueuedTime\"\xab\x03\n\x0cWorkerStatus\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12+\n\x11\x65xtractor_version\x18\x03 \x01(\tR\x10\x65xtractorVersion\x12\x1a\n\x08\x63onverts\x18\x04 \x01(\x08R\x08\x63onverts\x12\x14\n\x05slots\x18\x05 \x01(\x05R\x05slots\x12\x18\n\x07running\x18\x06 \x01(\x05R\x07running\x12,\n\x12scratch_free_bytes\x18\x07 \x01(\x03R\x10scratchFreeBytes\x12.\n\x13scratch_total_bytes\x18\x08 \x01(\x03R\x11scratchTotalBytes\x12\x39\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0breport_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreportTime\x12\"\n\rruns_all_jobs\x18\x0b \x01(\x08R\x0brunsAllJobs\"\xb4\x01\n\x0fRetentionStatus\x12-\n\x05rules\x18\x01 \x03(\x0b\x32\x17.ingot.v1.RetentionRuleR\x05rules\x12;\n\x0bsurvey_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nsurveyTime\x12\x35\n\x08run_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07runTime\"\xa5\x01\n\rRetentionRule\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12*\n\x03\x64ue\x18\x03 \x01(\x0b\x32\x18.ingot.v1.RetentionCountR\x03\x64ue\x12\x32\n\x07removed\x18\x04 \x01(\x0b\x32\x18.ingot.v1.RetentionCountR\x07removed\"P\n\x0eRetentionCount\x12\x1f\n\x0bmedia_items\x18\x01 \x01(\x03R\nmediaItems\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\"\xc3\x01\n\x07Problem\x12\x36\n\x08severity\x18\x01 \x01(\x0e\x32\x1a.ingot.v1.Problem.SeverityR\x08severity\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x16\n\x06remedy\x18\x03 \x01(\tR\x06remedy\"N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x32\xaa\x01\n\rSystemService\x12M\n\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x06\x12J\n\x08GetQuota\x12\x19.ingot.v1.GetQuotaRequest\x1a\x1a.ingot.v1.GetQuotaResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SystemServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,21 +42,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSYSTEMREQUEST']._serialized_start=118
   _globals['_GETSYSTEMREQUEST']._serialized_end=136
   _globals['_GETSYSTEMRESPONSE']._serialized_start=139
-  _globals['_GETSYSTEMRESPONSE']._serialized_end=427
-  _globals['_GETQUOTAREQUEST']._serialized_start=429
-  _globals['_GETQUOTAREQUEST']._serialized_end=446
-  _globals['_GETQUOTARESPONSE']._serialized_start=448
-  _globals['_GETQUOTARESPONSE']._serialized_end=537
-  _globals['_QUOTASTATUS']._serialized_start=540
-  _globals['_QUOTASTATUS']._serialized_end=688
-  _globals['_QUEUESTATUS']._serialized_start=691
-  _globals['_QUEUESTATUS']._serialized_end=867
-  _globals['_WORKERSTATUS']._serialized_start=870
-  _globals['_WORKERSTATUS']._serialized_end=1297
-  _globals['_PROBLEM']._serialized_start=1300
-  _globals['_PROBLEM']._serialized_end=1495
-  _globals['_PROBLEM_SEVERITY']._serialized_start=1417
-  _globals['_PROBLEM_SEVERITY']._serialized_end=1495
-  _globals['_SYSTEMSERVICE']._serialized_start=1498
-  _globals['_SYSTEMSERVICE']._serialized_end=1668
+  _globals['_GETSYSTEMRESPONSE']._serialized_end=484
+  _globals['_GETQUOTAREQUEST']._serialized_start=486
+  _globals['_GETQUOTAREQUEST']._serialized_end=503
+  _globals['_GETQUOTARESPONSE']._serialized_start=505
+  _globals['_GETQUOTARESPONSE']._serialized_end=594
+  _globals['_QUOTASTATUS']._serialized_start=597
+  _globals['_QUOTASTATUS']._serialized_end=745
+  _globals['_QUEUESTATUS']._serialized_start=748
+  _globals['_QUEUESTATUS']._serialized_end=924
+  _globals['_WORKERSTATUS']._serialized_start=927
+  _globals['_WORKERSTATUS']._serialized_end=1354
+  _globals['_RETENTIONSTATUS']._serialized_start=1357
+  _globals['_RETENTIONSTATUS']._serialized_end=1537
+  _globals['_RETENTIONRULE']._serialized_start=1540
+  _globals['_RETENTIONRULE']._serialized_end=1705
+  _globals['_RETENTIONCOUNT']._serialized_start=1707
+  _globals['_RETENTIONCOUNT']._serialized_end=1787
+  _globals['_PROBLEM']._serialized_start=1790
+  _globals['_PROBLEM']._serialized_end=1985
+  _globals['_PROBLEM_SEVERITY']._serialized_start=1907
+  _globals['_PROBLEM_SEVERITY']._serialized_end=1985
+  _globals['_SYSTEMSERVICE']._serialized_start=1988
+  _globals['_SYSTEMSERVICE']._serialized_end=2158
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,7 @@ class GetSystemResponse(_message.Message):
     REDIS_USED_BYTES_FIELD_NUMBER: _builtins.int
     REDIS_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of the server that responds."""
     redis_used_bytes: _builtins.int
@@ -68,6 +69,12 @@ class GetSystemResponse(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
         """What is wrong, the worst first. Empty if all is well."""
 
+    @_builtins.property
+    def retention(self) -> Global___RetentionStatus:
+        """The rules by which stored media is removed (docs/retention.md), and what they remove. Unset if no
+        process has applied rules lately: there are none, or the first survey is still to come.
+        """
+
     def __init__(
         self,
         *,
@@ -77,10 +84,11 @@ class GetSystemResponse(_message.Message):
         redis_used_bytes: _builtins.int = ...,
         redis_limit_bytes: _builtins.int = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        retention: Global___RetentionStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "queues", b"queues", "redis_limit_bytes", b"redis_limit_bytes", "redis_used_bytes", b"redis_used_bytes", "server_version", b"server_version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "queues", b"queues", "redis_limit_bytes", b"redis_limit_bytes", "redis_used_bytes", b"redis_used_bytes", "retention", b"retention", "server_version", b"server_version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -285,6 +293,108 @@ class WorkerStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerStatus: _TypeAlias = WorkerStatus  # noqa: Y015
+
+@_typing.final
+class RetentionStatus(_message.Message):
+    """The rules of retention and what they remove, as the process that last applied them has seen them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    SURVEY_TIME_FIELD_NUMBER: _builtins.int
+    RUN_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetentionRule]:
+        """In the order in which they are applied."""
+
+    @_builtins.property
+    def survey_time(self) -> _timestamp_pb2.Timestamp:
+        """When the `due` of the rules was counted. Workers do that every hour, `ingot-server gc` each time."""
+
+    @_builtins.property
+    def run_time(self) -> _timestamp_pb2.Timestamp:
+        """When the rules were last applied, and removed what `removed` of the rules says. Unset if they were
+        not, or if Redis was lost since.
+        """
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___RetentionRule] | None = ...,
+        survey_time: _timestamp_pb2.Timestamp | None = ...,
+        run_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run_time", b"run_time", "survey_time", b"survey_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "run_time", b"run_time", "survey_time", b"survey_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionStatus: _TypeAlias = RetentionStatus  # noqa: Y015
+
+@_typing.final
+class RetentionRule(_message.Message):
+    """A rule of retention."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, which is unique."""
+    description: _builtins.str
+    """What it removes, for people to read."""
+    @_builtins.property
+    def due(self) -> Global___RetentionCount:
+        """What it would have removed at the survey, and an earlier rule would not."""
+
+    @_builtins.property
+    def removed(self) -> Global___RetentionCount:
+        """What it removed at the last run."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        due: Global___RetentionCount | None = ...,
+        removed: Global___RetentionCount | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "removed", b"removed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "due", b"due", "name", b"name", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionRule: _TypeAlias = RetentionRule  # noqa: Y015
+
+@_typing.final
+class RetentionCount(_message.Message):
+    """A number of media items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ITEMS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    media_items: _builtins.int
+    """How many they are."""
+    size_bytes: _builtins.int
+    """Bytes of all their files."""
+    def __init__(
+        self,
+        *,
+        media_items: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_items", b"media_items", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionCount: _TypeAlias = RetentionCount  # noqa: Y015
 
 @_typing.final
 class Problem(_message.Message):

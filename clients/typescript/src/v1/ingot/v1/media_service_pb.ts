@@ -327,8 +327,9 @@ export type UpdateMediaRequest = Message<"ingot.v1.UpdateMediaRequest"> & {
   media?: Media | undefined;
 
   /**
-   * Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`. Tags and labels are
-   * replaced as a whole. An expire_time must be in the future: DeleteMedia deletes at once. Required.
+   * Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`, `pinned`. Tags and labels
+   * are replaced as a whole. An expire_time must be in the future, also when a media item is no longer
+   * pinned afterwards: DeleteMedia deletes at once. Required.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 5;
    */
@@ -751,9 +752,9 @@ export const MediaService: GenService<{
     output: typeof ListMediaResponseSchema;
   },
   /**
-   * Changes what callers may change of a media item: its title, description, tags, labels and
-   * expire_time. If the content of a mutable URL changes, the new version has what its source says
-   * again, and does not expire.
+   * Changes what callers may change of a media item: its title, description, tags, labels,
+   * expire_time and whether it is pinned. If the content of a mutable URL changes, the new version has
+   * what its source says again, and does not expire; it stays pinned.
    *
    * @generated from rpc ingot.v1.MediaService.UpdateMedia
    */

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/system_service.proto.
  */
 export const file_ingot_v1_system_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1pbmdvdC92MS9zeXN0ZW1fc2VydmljZS5wcm90bxIIaW5nb3QudjEiEgoQR2V0U3lzdGVtUmVxdWVzdCLVAQoRR2V0U3lzdGVtUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNpb24YASABKAkSJQoGcXVldWVzGAIgAygLMhUuaW5nb3QudjEuUXVldWVTdGF0dXMSJwoHd29ya2VycxgDIAMoCzIWLmluZ290LnYxLldvcmtlclN0YXR1cxIYChByZWRpc191c2VkX2J5dGVzGAQgASgDEhkKEXJlZGlzX2xpbWl0X2J5dGVzGAUgASgDEiMKCHByb2JsZW1zGAYgAygLMhEuaW5nb3QudjEuUHJvYmxlbSIRCg9HZXRRdW90YVJlcXVlc3QiSQoQR2V0UXVvdGFSZXNwb25zZRIOCgZjYWxsZXIYASABKAkSJQoGcXVvdGFzGAIgAygLMhUuaW5nb3QudjEuUXVvdGFTdGF0dXMidgoLUXVvdGFTdGF0dXMSDAoEbmFtZRgBIAEoCRINCgVsaW1pdBgCIAEoAxIRCgR1c2VkGAMgASgDSACIAQESLgoKcmVzZXRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBwoFX3VzZWQihwEKC1F1ZXVlU3RhdHVzEh8KBGtpbmQYASABKA4yES5pbmdvdC52MS5Kb2JLaW5kEg4KBnF1ZXVlZBgCIAEoBRIPCgdydW5uaW5nGAMgASgFEjYKEm9sZGVzdF9xdWV1ZWRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiqQIKDFdvcmtlclN0YXR1cxIKCgJpZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhkKEWV4dHJhY3Rvcl92ZXJzaW9uGAMgASgJEhAKCGNvbnZlcnRzGAQgASgIEg0KBXNsb3RzGAUgASgFEg8KB3J1bm5pbmcYBiABKAUSGgoSc2NyYXRjaF9mcmVlX2J5dGVzGAcgASgDEhsKE3NjcmF0Y2hfdG90YWxfYnl0ZXMYCCABKAMSLgoKc3RhcnRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVwb3J0X3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJ1bnNfYWxsX2pvYnMYCyABKAgiqAEKB1Byb2JsZW0SLAoIc2V2ZXJpdHkYASABKA4yGi5pbmdvdC52MS5Qcm9ibGVtLlNldmVyaXR5Eg8KB3N1bW1hcnkYAiABKAkSDgoGcmVtZWR5GAMgASgJIk4KCFNldmVyaXR5EhgKFFNFVkVSSVRZX1VOU1BFQ0lGSUVEEAASFAoQU0VWRVJJVFlfV0FSTklORxABEhIKDlNFVkVSSVRZX0VSUk9SEAIyqgEKDVN5c3RlbVNlcnZpY2USTQoJR2V0U3lzdGVtEhouaW5nb3QudjEuR2V0U3lzdGVtUmVxdWVzdBobLmluZ290LnYxLkdldFN5c3RlbVJlc3BvbnNlIgeQAgHw5xgGEkoKCEdldFF1b3RhEhkuaW5nb3QudjEuR2V0UXVvdGFSZXF1ZXN0GhouaW5nb3QudjEuR2V0UXVvdGFSZXNwb25zZSIHkAIB8OcYAUJwCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCElN5c3RlbVNlcnZpY2VQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_timestamp, file_ingot_v1_job, file_ingot_v1_scope]);
+  fileDesc("Ch1pbmdvdC92MS9zeXN0ZW1fc2VydmljZS5wcm90bxIIaW5nb3QudjEiEgoQR2V0U3lzdGVtUmVxdWVzdCKDAgoRR2V0U3lzdGVtUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNpb24YASABKAkSJQoGcXVldWVzGAIgAygLMhUuaW5nb3QudjEuUXVldWVTdGF0dXMSJwoHd29ya2VycxgDIAMoCzIWLmluZ290LnYxLldvcmtlclN0YXR1cxIYChByZWRpc191c2VkX2J5dGVzGAQgASgDEhkKEXJlZGlzX2xpbWl0X2J5dGVzGAUgASgDEiMKCHByb2JsZW1zGAYgAygLMhEuaW5nb3QudjEuUHJvYmxlbRIsCglyZXRlbnRpb24YByABKAsyGS5pbmdvdC52MS5SZXRlbnRpb25TdGF0dXMiEQoPR2V0UXVvdGFSZXF1ZXN0IkkKEEdldFF1b3RhUmVzcG9uc2USDgoGY2FsbGVyGAEgASgJEiUKBnF1b3RhcxgCIAMoCzIVLmluZ290LnYxLlF1b3RhU3RhdHVzInYKC1F1b3RhU3RhdHVzEgwKBG5hbWUYASABKAkSDQoFbGltaXQYAiABKAMSEQoEdXNlZBgDIAEoA0gAiAEBEi4KCnJlc2V0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgcKBV91c2VkIocBCgtRdWV1ZVN0YXR1cxIfCgRraW5kGAEgASgOMhEuaW5nb3QudjEuSm9iS2luZBIOCgZxdWV1ZWQYAiABKAUSDwoHcnVubmluZxgDIAEoBRI2ChJvbGRlc3RfcXVldWVkX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqkCCgxXb3JrZXJTdGF0dXMSCgoCaWQYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIZChFleHRyYWN0b3JfdmVyc2lvbhgDIAEoCRIQCghjb252ZXJ0cxgEIAEoCBINCgVzbG90cxgFIAEoBRIPCgdydW5uaW5nGAYgASgFEhoKEnNjcmF0Y2hfZnJlZV9ieXRlcxgHIAEoAxIbChNzY3JhdGNoX3RvdGFsX2J5dGVzGAggASgDEi4KCnN0YXJ0X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlcG9ydF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1ydW5zX2FsbF9qb2JzGAsgASgIIpgBCg9SZXRlbnRpb25TdGF0dXMSJgoFcnVsZXMYASADKAsyFy5pbmdvdC52MS5SZXRlbnRpb25SdWxlEi8KC3N1cnZleV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghydW5fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAihAEKDVJldGVudGlvblJ1bGUSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIlCgNkdWUYAyABKAsyGC5pbmdvdC52MS5SZXRlbnRpb25Db3VudBIpCgdyZW1vdmVkGAQgASgLMhguaW5nb3QudjEuUmV0ZW50aW9uQ291bnQiOQoOUmV0ZW50aW9uQ291bnQSEwoLbWVkaWFfaXRlbXMYASABKAMSEgoKc2l6ZV9ieXRlcxgCIAEoAyKoAQoHUHJvYmxlbRIsCghzZXZlcml0eRgBIAEoDjIaLmluZ290LnYxLlByb2JsZW0uU2V2ZXJpdHkSDwoHc3VtbWFyeRgCIAEoCRIOCgZyZW1lZHkYAyABKAkiTgoIU2V2ZXJpdHkSGAoUU0VWRVJJVFlfVU5TUEVDSUZJRUQQABIUChBTRVZFUklUWV9XQVJOSU5HEAESEgoOU0VWRVJJVFlfRVJST1IQAjKqAQoNU3lzdGVtU2VydmljZRJNCglHZXRTeXN0ZW0SGi5pbmdvdC52MS5HZXRTeXN0ZW1SZXF1ZXN0GhsuaW5nb3QudjEuR2V0U3lzdGVtUmVzcG9uc2UiB5ACAfDnGAYSSgoIR2V0UXVvdGESGS5pbmdvdC52MS5HZXRRdW90YVJlcXVlc3QaGi5pbmdvdC52MS5HZXRRdW90YVJlc3BvbnNlIgeQAgHw5xgBQnAKHmlvLmdpdGh1Yi5pbmdvdF9tZWRpYS5pbmdvdC52MUISU3lzdGVtU2VydmljZVByb3RvUAFaOGdpdGh1Yi5jb20vaW5nb3QtbWVkaWEvaW5nb3QvY2xpZW50cy9nby9pbmdvdC92MTtpbmdvdHYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_ingot_v1_job, file_ingot_v1_scope]);
 
 /**
  * The empty request of GetSystem.
@@ -79,6 +79,14 @@ export type GetSystemResponse = Message<"ingot.v1.GetSystemResponse"> & {
    * @generated from field: repeated ingot.v1.Problem problems = 6;
    */
   problems: Problem[];
+
+  /**
+   * The rules by which stored media is removed (docs/retention.md), and what they remove. Unset if no
+   * process has applied rules lately: there are none, or the first survey is still to come.
+   *
+   * @generated from field: ingot.v1.RetentionStatus retention = 7;
+   */
+  retention?: RetentionStatus | undefined;
 };
 
 /**
@@ -317,6 +325,112 @@ export const WorkerStatusSchema: GenMessage<WorkerStatus> = /*@__PURE__*/
   messageDesc(file_ingot_v1_system_service, 6);
 
 /**
+ * The rules of retention and what they remove, as the process that last applied them has seen them.
+ *
+ * @generated from message ingot.v1.RetentionStatus
+ */
+export type RetentionStatus = Message<"ingot.v1.RetentionStatus"> & {
+  /**
+   * In the order in which they are applied.
+   *
+   * @generated from field: repeated ingot.v1.RetentionRule rules = 1;
+   */
+  rules: RetentionRule[];
+
+  /**
+   * When the `due` of the rules was counted. Workers do that every hour, `ingot-server gc` each time.
+   *
+   * @generated from field: google.protobuf.Timestamp survey_time = 2;
+   */
+  surveyTime?: Timestamp | undefined;
+
+  /**
+   * When the rules were last applied, and removed what `removed` of the rules says. Unset if they were
+   * not, or if Redis was lost since.
+   *
+   * @generated from field: google.protobuf.Timestamp run_time = 3;
+   */
+  runTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.RetentionStatus.
+ * Use `create(RetentionStatusSchema)` to create a new message.
+ */
+export const RetentionStatusSchema: GenMessage<RetentionStatus> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_system_service, 7);
+
+/**
+ * A rule of retention.
+ *
+ * @generated from message ingot.v1.RetentionRule
+ */
+export type RetentionRule = Message<"ingot.v1.RetentionRule"> & {
+  /**
+   * Its name, which is unique.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it removes, for people to read.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * What it would have removed at the survey, and an earlier rule would not.
+   *
+   * @generated from field: ingot.v1.RetentionCount due = 3;
+   */
+  due?: RetentionCount | undefined;
+
+  /**
+   * What it removed at the last run.
+   *
+   * @generated from field: ingot.v1.RetentionCount removed = 4;
+   */
+  removed?: RetentionCount | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.RetentionRule.
+ * Use `create(RetentionRuleSchema)` to create a new message.
+ */
+export const RetentionRuleSchema: GenMessage<RetentionRule> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_system_service, 8);
+
+/**
+ * A number of media items.
+ *
+ * @generated from message ingot.v1.RetentionCount
+ */
+export type RetentionCount = Message<"ingot.v1.RetentionCount"> & {
+  /**
+   * How many they are.
+   *
+   * @generated from field: int64 media_items = 1;
+   */
+  mediaItems: bigint;
+
+  /**
+   * Bytes of all their files.
+   *
+   * @generated from field: int64 size_bytes = 2;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message ingot.v1.RetentionCount.
+ * Use `create(RetentionCountSchema)` to create a new message.
+ */
+export const RetentionCountSchema: GenMessage<RetentionCount> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_system_service, 9);
+
+/**
  * Something that is wrong with the installation.
  *
  * @generated from message ingot.v1.Problem
@@ -349,7 +463,7 @@ export type Problem = Message<"ingot.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_system_service, 7);
+  messageDesc(file_ingot_v1_system_service, 10);
 
 /**
  * How bad a problem is.
@@ -383,7 +497,7 @@ export enum Problem_Severity {
  * Describes the enum ingot.v1.Problem.Severity.
  */
 export const Problem_SeveritySchema: GenEnum<Problem_Severity> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_system_service, 7, 0);
+  enumDesc(file_ingot_v1_system_service, 10, 0);
 
 /**
  * Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
