@@ -83,6 +83,8 @@ async def test_the_command_prints_json_with_one_message_per_line(server: Scripte
         (["watch", JOB_ID], [MEDIA_ID, "Clip"]),
         (["url", MEDIA_ID, "--lifetime", "90s"], ["http://store.test/signed"]),
         (["rm", MEDIA_ID, URL], [f"Deleted {MEDIA_ID}.", f"Deleted {URL}."]),
+        (["pin", MEDIA_ID, URL], [f"Pinned {MEDIA_ID}.", f"Pinned {URL}."]),
+        (["unpin", MEDIA_ID], [f"Unpinned {MEDIA_ID}."]),
     ],
     ids=lambda value: value[0] if value[0].islower() else None,
 )

@@ -7,23 +7,27 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from ingot import JobPriority, JobState, Selection
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, ResolveRequest
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.job_service_pb2 import ListJobsRequest, RetryJobRequest
+from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DeleteMediaRequest,
     DownloadRequest,
     GetMediaRequest,
     GetStoryboardRequest,
+    UpdateMediaRequest,
 )
 from tests.ingot_command import run_command
 from tests.scripted_server import JOB_ID, MEDIA_ID, URL, ScriptedServer, running_scripted_server
 
 HOOK = "https://hooks.test/ingot?token=1"
+PINNED = FieldMask(paths=["pinned"])
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(mode=Selection.MODE_BEST, max_height=480)
 EXACT = Selection(
@@ -69,6 +73,11 @@ async def requests(
         ),
         (["rm", MEDIA_ID], DeleteMediaRequest(media_id=MEDIA_ID)),
         (["rm", URL], DeleteMediaRequest(url=URL)),
+        (
+            ["pin", MEDIA_ID],
+            UpdateMediaRequest(media_id=MEDIA_ID, media=Media(pinned=True), update_mask=PINNED),
+        ),
+        (["unpin", URL], UpdateMediaRequest(url=URL, media=Media(), update_mask=PINNED)),
         (
             ["url", URL, "--audio-only", "--lifetime", "90s"],
             CreateDownloadUrlRequest(url=URL, selection=SOUND, lifetime=Duration(seconds=90)),

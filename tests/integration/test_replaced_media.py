@@ -8,10 +8,12 @@ from datetime import timedelta
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions, JobWaiting
 from ingot.v1.media_pb2 import Media, SideFile
+from ingot.v1.media_service_pb2 import UpdateMediaRequest
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.catalog import Catalog
@@ -59,16 +61,21 @@ async def assert_holds_only(harness: Harness, stored: Media) -> None:
         assert len(await harness.download(url=side.url)) == side.size_bytes
 
 
-async def test_a_replaced_file_keeps_its_age_in_the_library_and_leaves_no_old_bytes(
+async def test_a_replaced_file_keeps_its_age_and_its_pin_and_leaves_no_old_bytes(
     harness: Harness, origin: Origin, clip: bytes, other_clip: bytes
 ) -> None:
     url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
     async with asyncio.timeout(TIMEOUT_SECONDS):
         first = (await harness.ingest(url)).media
+        pin = FieldMask(paths=["pinned"])
+        await harness.media.UpdateMedia(
+            UpdateMediaRequest(media_id=first.id, media=Media(pinned=True), update_mask=pin)
+        )
         origin.pages["/clip.mp4"] = Page(other_clip, etag='"2"')
         job = await harness.ingest(url, max_age=NOW)
 
     assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, False)
+    assert job.media.pinned
     assert job.media.id == first.id
     assert job.media.create_time == first.create_time
     assert await harness.download(media_id=first.id) == other_clip

@@ -30,7 +30,10 @@ WRONG: list[tuple[list[str], str]] = [
     (["job", MEDIA_ID], f"`ingot media {MEDIA_ID}`"),
     (["cancel", URL], "is a URL, and not the id of a job"),
     # names of media items
-    *(([command, "abc"], MEDIA_FORM) for command in ("media", "url", "rm", "download", "mp3")),
+    *(
+        ([command, "abc"], MEDIA_FORM)
+        for command in ("media", "url", "rm", "pin", "download", "mp3")
+    ),
     (["convert", "abc", "--format", "mp3"], MEDIA_FORM),
     (["media", ""], "URL"),
     (["media", JOB_ID], f"`ingot job {JOB_ID}`"),

@@ -68,6 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
     command("rm", "Delete stored media items.").add_argument(
         "names", type=parse_text, nargs="+", metavar="URL_OR_ID"
     )
+    for name, description in (
+        ("pin", "Keep stored media items until they are deleted, whatever rules there are."),
+        ("unpin", "Let rules and expiry times remove media items again."),
+    ):
+        command(name, description).add_argument(
+            "names", type=parse_text, nargs="+", metavar="URL_OR_ID"
+        )
     command("sources", "List where media can come from, and the status of each source.")
     command("system", "Show what waits and runs, the workers, and what is wrong.")
     command("quota", "Show your limits, and how much of each you use.")

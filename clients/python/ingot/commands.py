@@ -307,18 +307,31 @@ async def _quota(client: Client, options: Namespace) -> int:
 
 
 async def _remove(client: Client, options: Namespace) -> int:
+    async def remove(name: str) -> None:
+        await client.delete_media(name)
+        write(options, DeleteMediaResponse(), lambda _: f"Deleted {name}.")
+
+    return await _for_each_name(options, remove)
+
+
+async def _pin(client: Client, options: Namespace) -> int:
+    pins = options.command == "pin"
+
+    async def pin(name: str) -> None:
+        media = await client.update_media(name, pinned=pins)
+        write(options, media, lambda _: f"{'Pinned' if pins else 'Unpinned'} {name}.")
+
+    return await _for_each_name(options, pin)
+
+
+async def _for_each_name(options: Namespace, act: Callable[[str], Awaitable[None]]) -> int:
     for name in options.names:
         try:
-            await client.delete_media(name)
+            await act(name)
         except IngotError as error:
             subject = name if len(options.names) > 1 else ""
             return _write_error(error, options, name, subject=subject)
-        _write_deleted(options, name)
     return SUCCEEDED
-
-
-def _write_deleted(options: Namespace, name: str) -> None:
-    write(options, DeleteMediaResponse(), lambda _: f"Deleted {name}.")
 
 
 async def _url(client: Client, options: Namespace) -> int:
@@ -363,6 +376,8 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "replay": _replay,
     "list": _list,
     "rm": _remove,
+    "pin": _pin,
+    "unpin": _pin,
     "sources": _sources,
     "system": _system,
     "quota": _quota,

@@ -75,13 +75,15 @@ class MediaCalls(BaseClient):
         tags: Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
         expire_time: datetime | Literal["never"] | None = None,
+        pinned: bool | None = None,
         etag: str = "",
     ) -> Media:
         """Change a media item, named by id, URL or internal address; return it as it is now.
 
         None leaves a field as it is; an empty value removes what it held. `expire_time` is aware,
-        and from then on the media item is not stored; "never" removes it. With `etag`, raises
-        Conflict if another version is stored now. Raises MediaNotFound.
+        and from then on the media item is not stored; "never" removes it. A `pinned` one stays
+        until it is deleted. With `etag`, raises Conflict if another version is stored now. Raises
+        MediaNotFound.
         """
         fields = {
             "title": title,
@@ -89,6 +91,7 @@ class MediaCalls(BaseClient):
             "tags": tags,
             "labels": labels,
             "expire_time": expire_time,
+            "pinned": pinned,
         }
         given = {field: value for field, value in fields.items() if value is not None}
         values = {field: value for field, value in given.items() if value != "never"}

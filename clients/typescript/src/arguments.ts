@@ -26,6 +26,7 @@ export const CHANGEABLE = {
   tags: "tags",
   labels: "labels",
   expireTime: "expire_time",
+  pinned: "pinned",
 } as const;
 
 export type MediaChanges = Partial<Pick<Fields<typeof MediaSchema>, keyof typeof CHANGEABLE>>;

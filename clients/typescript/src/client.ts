@@ -254,8 +254,9 @@ export class Client {
   /**
    * Change a media item, named by id, URL or internal address; return it as it is now.
    *
-   * `changes` has the new values of its title, description, tags, labels and expireTime; what it
-   * does not name stays, and an undefined or empty value removes what there was.
+   * `changes` has the new values of its title, description, tags, labels and expireTime, and whether
+   * it is pinned; what it does not name stays, and an undefined or empty value removes what there
+   * was.
    */
   async updateMedia(
     name: string,

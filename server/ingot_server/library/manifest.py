@@ -34,8 +34,15 @@ def serialize(manifest: Manifest, key: str) -> bytes:
 
 
 def has_expired(manifest: Manifest) -> bool:
-    """Return whether the media item is not stored any more, because its expire_time has come."""
-    media = manifest.media
+    """Return whether the media item is not stored any more, because its expire_time has come.
+
+    One that is pinned never expires.
+    """
+    return not manifest.media.pinned and is_past_expiry(manifest.media)
+
+
+def is_past_expiry(media: Media) -> bool:
+    """Return whether the expire_time of a media item has come, also if it is pinned."""
     return media.HasField("expire_time") and media.expire_time.ToNanoseconds() <= time.time_ns()
 
 

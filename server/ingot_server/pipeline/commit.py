@@ -90,6 +90,7 @@ async def _commit_over(
     former = stored.media.blob.url if stored is not None else ""
     over = stored
     for _ in range(_ATTEMPTS):
+        manifest.media.pinned = over is not None and over.media.pinned
         winner = await catalog.commit(
             manifest,
             replacing=over.media.etag if over is not None else "",

@@ -111,6 +111,7 @@ class Landing:
         replacing = ""
         if attempt.stored is not None:
             manifest.media.create_time.CopyFrom(attempt.stored.media.create_time)
+            manifest.media.pinned = attempt.stored.media.pinned
             replacing = attempt.stored.media.etag
         committed = await self._catalog.commit(
             manifest, replacing=replacing, time_left=attempt.lease.time_left

@@ -180,6 +180,15 @@ async def test_a_media_item_is_not_stored_once_it_has_expired(api: Api) -> None:
     assert not (await api.media.ListMedia(ListMediaRequest())).media
 
 
+async def test_a_media_item_is_pinned_until_it_is_unpinned(api: Api) -> None:
+    media = await api.store()
+    changed = (await api.media.UpdateMedia(update(media, "pinned", pinned=True))).media
+    assert changed.pinned
+    assert (await api.media.GetMedia(GetMediaRequest(media_id=media.id))).media == changed
+    changed = (await api.media.UpdateMedia(update(media, "pinned"))).media
+    assert not changed.pinned
+
+
 async def test_of_updates_at_the_same_time_none_is_lost(api: Api) -> None:
     media = await api.store()
     updates = (update(media, "title", title="A bell"), update(media, "tags", tags=["bells"]))
