@@ -121,7 +121,7 @@ async def running(
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
             SourceService(throttle, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
-            SystemService(installation, quotas, settings),
+            SystemService(installation, redis, quotas, settings),
         )
         server = ApiServer(
             services,

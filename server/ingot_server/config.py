@@ -404,6 +404,16 @@ class Settings:
     gc_interval: timedelta = _setting(
         timedelta(days=1), "how often a worker removes such objects; `0` means never"
     )
+    bucket_dir: str = _setting(
+        "",
+        "directory in which the S3 server on this machine keeps its data, for rules with "
+        "`min_free`; `up` sets it for the server that it starts",
+    )
+    retention_file: str = _setting(
+        "",
+        "TOML file with rules by which `gc` removes stored media, see retention.md; read again "
+        "when it changes",
+    )
     scrub_interval: timedelta = _setting(
         timedelta(days=30), "how often a worker reads all stored files to find damage; `0` is never"
     )

@@ -82,6 +82,9 @@ class Event(Enum):
 
     # Upkeep
     GARBAGE_REMOVED = "`gc` removed an object that nothing refers to."
+    MEDIA_PAST_RULE = "`gc` removed a media item that is past a rule of retention."
+    RETENTION_READ = "The file of the rules of retention was read."
+    RETENTION_NOT_READ = "The file of the rules has an error, so the rules stay as they were."
     GARBAGE_COLLECTION_FAILED = "A collection of garbage ended early."
     SCRUB_FOUND = "`scrub` found a file that is damaged."
     SCRUB_ENDED = "`scrub` has read what it was to read."

@@ -67,6 +67,7 @@ from ingot_server.probe.prober import Prober
 from ingot_server.process.confinement import shortcomings
 from ingot_server.redis import connect, unavailable
 from ingot_server.redis_checks import wait_until_usable
+from ingot_server.retention_rules import RetentionRules
 from ingot_server.scrub import keep_scrubbing
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
@@ -123,6 +124,7 @@ class Worker:
             settings, installed=self._versions.directory_in_use, guard=self._egress
         )
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
+        self._retention = RetentionRules(settings)
         self._throttle = SourceThrottle(self._redis, self._sources, settings)
         intake = Intake(self._catalog, self._blobs, settings)
         self._playlists = Playlists(intake, self._records, self._queue, settings)
@@ -199,7 +201,8 @@ class Worker:
                 partial(keep_journal_tidy, self._records.journal, self._blobs, self._redis.outage),
                 partial(self._workers.keep_reporting, self._measure),
                 self._sweep_uploads,
-                partial(keep_collecting, *stores),
+                partial(keep_collecting, *stores, self._retention),
+                self._retention.keep_current,
                 partial(keep_scrubbing, *stores),
                 partial(keep_checking, self._versions, self._settings, self._sources),
             )

@@ -59,7 +59,9 @@ def ingot(tmp_path: Path) -> Iterator[Installation]:
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One for all tests that it outlives."""
-    settings = {"workers": "1", "convert_workers": "0"}
+    rules = tmp_path_factory.mktemp("rules") / "retention.toml"
+    rules.write_text('[[rule]]\nname = "disk"\nmin_free = "1"\n')
+    settings = {"workers": "1", "convert_workers": "0", "retention_file": str(rules)}
     with installation(tmp_path_factory.mktemp("ingot"), **settings) as running:
         yield running
 
@@ -72,6 +74,13 @@ def test_a_second_one_says_what_is_taken(lasting: Installation, tmp_path: Path) 
     assert elsewhere.returncode == 2
     assert f"port {lasting.grpc_address.rpartition(':')[2]} " in elsewhere.stderr
     assert lasting.process.poll() is None
+
+
+def test_its_workers_take_rules_by_the_free_space_of_its_disk(lasting: Installation) -> None:
+    worker = child(lasting, "worker")
+    given = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    assert f"INGOT_BUCKET_DIR={lasting.data_dir / 's3'}".encode() in given
+    assert not [line for line in lasting.output if "INGOT_RETENTION_FILE" in line]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -20,6 +20,7 @@ from ingot_server.library.manifest_objects import ManifestObjects, manifest_key
 from ingot_server.library.manifest_pb2 import Manifest, Tombstone
 from ingot_server.library.uploads import Uploads
 from ingot_server.redis import connect
+from ingot_server.retention_rules import RetentionRules
 from tests.integration.catalog.running_catalog import media_id, new_media, opened
 
 pytestmark = pytest.mark.any_stores
@@ -124,7 +125,7 @@ async def test_a_worker_collects_garbage_from_time_to_time(
     often = without_grace(settings).replace(gc_interval=timedelta(milliseconds=50))
     async with connect(settings) as redis, asyncio.timeout(30):
         collecting = asyncio.create_task(
-            garbage_collection.keep_collecting(redis, catalog, blobs, often)
+            garbage_collection.keep_collecting(redis, catalog, blobs, often, RetentionRules(often))
         )
         while await keys(blobs) != filled:  # noqa: ASYNC110 - only the bucket says
             await asyncio.sleep(0.05)

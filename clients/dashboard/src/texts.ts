@@ -291,6 +291,13 @@ export const texts = {
     download: "Download",
     stored: (age: string) => `stored ${age}`,
     expires: (time: string) => `Deleted on ${time}`,
+    pin: {
+      pin: "Pin",
+      unpin: "Unpin",
+      pinned: "Pinned: it stays until it is deleted",
+      mark: "Pinned",
+      failed: "It could not be changed",
+    },
     showMore: "Show all",
     showLess: "Show less",
     player: {
@@ -413,6 +420,7 @@ export const texts = {
       id: "Media id",
       stored: "Stored",
       expires: "Deleted on",
+      pinned: "Pinned",
       address: "Address",
       extractor: "Extractor",
       format: "Format taken",
@@ -478,6 +486,19 @@ export const texts = {
       upload_links: "Upload links",
     },
     quotaReset: (when: string) => `free again ${when}`,
+    retention: "Retention",
+    retentionTable: "Table of the rules of retention",
+    rule: {
+      name: "Rule",
+      description: "Removes",
+      due: "Due",
+      removed: "Removed last",
+      nothing: "nothing",
+      count: (items: string, bytes: string) => `${items} (${bytes})`,
+      surveyed: (when: string) => `What is due was counted ${when}.`,
+      ran: (when: string) => `The rules were last applied ${when}.`,
+      neverRan: "The rules were not applied yet.",
+    },
     sources: "Sources",
     source: {
       health: {

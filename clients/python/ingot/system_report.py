@@ -8,9 +8,17 @@ from datetime import UTC, datetime
 from ingot.enums import name_of
 from ingot.render import size, table
 from ingot.v1.job_pb2 import JobKind
-from ingot.v1.system_service_pb2 import GetSystemResponse, Problem, QueueStatus, WorkerStatus
+from ingot.v1.system_service_pb2 import (
+    GetSystemResponse,
+    Problem,
+    QueueStatus,
+    RetentionCount,
+    RetentionRule,
+    WorkerStatus,
+)
 
 _QUEUE_COLUMNS = ("jobs", "queued", "running", "oldest waits")
+_RULE_COLUMNS = ("rule", "removes", "due", "removed last")
 _WORKER_COLUMNS = ("worker", "runs", "busy", "scratch free", "version", "yt-dlp")
 
 
@@ -21,6 +29,7 @@ def system_report(system: GetSystemResponse) -> str:
         "\n".join(_problems(system.problems)) or "All is well.",
         table([_QUEUE_COLUMNS, *(_queue(each, now) for each in system.queues)]),
         table([_WORKER_COLUMNS, *map(_worker, system.workers)]),
+        *_rules(system),
         f"Server {system.server_version}, Redis uses {size(system.redis_used_bytes)}"
         + (f" of {size(system.redis_limit_bytes)}" if system.redis_limit_bytes else ""),
     ]
@@ -46,6 +55,20 @@ def _queue(queue: QueueStatus, now: datetime) -> tuple[str, ...]:
         waits = f"{max(0, round(age.total_seconds()))} s"
     kind = name_of(JobKind, queue.kind).lower().replace("_", " ")
     return (kind, str(queue.queued), str(queue.running), waits)
+
+
+def _rules(system: GetSystemResponse) -> Iterator[str]:
+    """Yield the table of the rules of retention, if there are any."""
+    if system.retention.rules:
+        yield table([_RULE_COLUMNS, *map(_rule, system.retention.rules)])
+
+
+def _rule(rule: RetentionRule) -> tuple[str, ...]:
+    return (rule.name, rule.description, _count(rule.due), _count(rule.removed))
+
+
+def _count(count: RetentionCount) -> str:
+    return f"{count.media_items} ({size(count.size_bytes)})"
 
 
 def _role(worker: WorkerStatus) -> str:

@@ -23,6 +23,8 @@ from ingot_server.findings import Finding, Level
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.throttle import OpenBreaker
 from ingot_server.jobs.workers import VERSION
+from ingot_server.library.retention_report import RetentionReport
+from ingot_server.redis import Redis
 from ingot_server.redis_checks import check_eviction
 
 _GIB: Final = 1 << 30
@@ -37,11 +39,13 @@ class SystemService(Service):
     def __init__(
         self,
         installation: Installation,
+        redis: Redis,
         quotas: Quotas,
         settings: Settings,
     ) -> None:
         self._installation = installation
         self._quotas = quotas
+        self._retention = RetentionReport(redis)
         self._settings = settings
 
     async def get_system(self, _: GetSystemRequest, __: Caller) -> GetSystemResponse:
@@ -59,6 +63,7 @@ class SystemService(Service):
             redis_used_bytes=int(memory["used_memory"]),
             redis_limit_bytes=int(memory["maxmemory"]),
             problems=sorted(problems, key=lambda each: -each.severity),
+            retention=await self._retention.read(),
         )
 
     async def get_quota(self, _: GetQuotaRequest, caller: Caller) -> GetQuotaResponse:

@@ -224,7 +224,7 @@ class Catalog:
                 break
             version = await self._open_version(media_id)
             if version.manifest is not None and has_expired(version.manifest):
-                await self.deletions.delete_expired(media_id, version.etag)
+                await self.deletions.delete_version(media_id, version.etag)
                 version = await self._open_version(media_id)
             if version.manifest is not None:
                 return version.manifest

@@ -67,8 +67,8 @@ class Deletions:
         await self._remove_files(version.manifest.media)
         return True
 
-    async def delete_expired(self, media_id: str, etag: str) -> bool:
-        """Delete a media item that has expired; False if that version is not stored any more."""
+    async def delete_version(self, media_id: str, etag: str) -> bool:
+        """Delete one version of a media item; False if it is not stored any more."""
         try:
             return await self.delete(media_id, etag=etag)
         except Failure as failure:

@@ -4,13 +4,14 @@
         that were lost
     tombstones, when no request of before the deletion can still arrive
     media items whose expire_time has come
+    media items past a rule of retention (found by retention.py)
     aliases of media items that are not stored
     uploads that received nothing for `upload_ttl`
     unfinished multipart uploads
     groups of the journal that no job needs (found by journal/leftovers.py, which asks Redis)
     what a process that was killed while it started left of its check of the bucket
 
-Everything but an expired media item stays for `gc_grace` first. That is longer than any job takes
+Everything but those media items stays for `gc_grace` first. That is longer than any job takes
 from the beginning of an upload to its commit, so jobs may run meanwhile: what they have uploaded is
 younger, and what is older than that can no longer be committed.
 """
@@ -42,6 +43,7 @@ class GarbageKind(enum.Enum):
     FILE = "file"
     TOMBSTONE = "tombstone"
     EXPIRED = "expired media item"
+    RETENTION = "media item past a rule"
     ALIAS = "alias"
     UPLOAD = "upload"
     UNFINISHED = "unfinished multipart upload"
@@ -62,6 +64,10 @@ class Garbage:
     """When it was written, or began."""
     version: str = ""
     """The ETag of a tombstone or manifest, or the id of a multipart upload."""
+    rule: str = ""
+    """Name of the rule of retention that a media item is past."""
+    limit: str = ""
+    """Which limit of that rule, such as `max_age`."""
 
     @property
     def media_id(self) -> str:
@@ -104,8 +110,8 @@ class GarbageCollector:
                 await self._blobs.remove(garbage.key)
             case GarbageKind.TOMBSTONE:
                 return await self._objects.remove_tombstone(garbage.media_id, garbage.version)
-            case GarbageKind.EXPIRED:
-                return await self._catalog.deletions.delete_expired(
+            case GarbageKind.EXPIRED | GarbageKind.RETENTION:
+                return await self._catalog.deletions.delete_version(
                     garbage.media_id, garbage.version
                 )
             case GarbageKind.ALIAS:

@@ -6,6 +6,7 @@ r"""The index of media items in Redis, which makes lists of them cheap. The buck
     ingot:index:owner:<name>        zset    those of an owner
     ingot:index:kind:<number>       zset    those of a MediaKind
     ingot:index:label:<key>=<value> zset    those with a label; the value is percent-encoded
+    ingot:index:pinned              zset    those that are pinned
     ingot:index:entries             hash    media id -> its member, its bytes, and the names of its
                                             sets, each on a line; with spaces between the three
     ingot:index:owner-bytes         hash    owner -> bytes of all media items of that owner
@@ -22,6 +23,7 @@ entries whose media items are gone: the index never says that something is store
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.redis import Redis
 from ingot_server.redis_lock import redis_lock
 
+PINNED: Final = "pinned"
 _ALL: Final = "all"
 _BUILDER_LIFETIME: Final = timedelta(seconds=30)
 _TIME_DIGITS: Final = 14
@@ -43,6 +46,8 @@ _TEXT_CHARACTERS: Final = 512
 # How many entries are examined for one page at most; the page then ends early.
 _EXAMINED: Final = 10_000
 _CHUNK: Final = 1000
+# See media_index.lua: an earlier version of the server has left entries without bytes.
+_ENTRY: Final = re.compile(r"(\S+) (\d*) ?(.*)", re.DOTALL)
 # Whoever lost the lock, lost with Redis what was added before.
 _SET_BUILT: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
@@ -75,7 +80,7 @@ class MediaFilter:
             self.source and f"source:{self.source}",
             self.derived_from_media_id and f"derived:{self.derived_from_media_id}",
             f"kind:{self.kind}" if self.kind else "",
-            *map(_label_set, self.labels.items()),
+            *map(label_set, self.labels.items()),
         ]
         return [name for name in named if name] or [_ALL]
 
@@ -141,6 +146,20 @@ class MediaIndex:
             upper = f"({members[-1]}"
         return Found(media_ids, upper[1:])
 
+    async def walk(self, wanted: MediaFilter) -> AsyncIterator[Sequence[IndexEntry]]:
+        """Yield the entries of all media items that match, newest first, some at a time.
+
+        They have neither the text nor the etag.
+        """
+        first, *others = await self._smallest_first(wanted.sets())
+        upper = _bound(wanted.created_before, "+")
+        lower = _bound(wanted.created_after, "-")
+        while members := await self._members(first, upper, lower, _CHUNK):
+            matching = await self._matching(members, others, wanted)
+            if entries := await self._entries(matching):
+                yield entries
+            upper = f"({members[-1]}"
+
     async def is_built(self) -> bool:
         """Tell whether the index has all media items."""
         return bool(await self._redis.exists(self._key("built")))
@@ -182,6 +201,19 @@ class MediaIndex:
         found = await self._redis.zrevrangebylex(self._key(name), upper, lower, start=0, num=count)
         return [cast("bytes", member).decode() for member in found]
 
+    async def _entries(self, members: Sequence[str]) -> Sequence[IndexEntry]:
+        if not members:
+            return []
+        media_ids = [member[_TIME_DIGITS:] for member in members]
+        found = await cast(
+            "Awaitable[list[bytes | None]]", self._redis.hmget(self._key("entries"), media_ids)
+        )
+        return [
+            _parsed(media_id, entry.decode())
+            for media_id, entry in zip(media_ids, found, strict=True)
+            if entry is not None
+        ]
+
     async def _matching(
         self, members: Sequence[str], others: Sequence[str], wanted: MediaFilter
     ) -> Sequence[str]:
@@ -222,6 +254,17 @@ def member_of(media: Media) -> str:
     return f"{media.create_time.ToMilliseconds():0{_TIME_DIGITS}d}{media.id}"
 
 
+def create_milliseconds(entry: IndexEntry) -> int:
+    """Return the create time of a media item in milliseconds since 1970."""
+    return int(entry.member[:_TIME_DIGITS])
+
+
+def label_set(label: tuple[str, str]) -> str:
+    """Return the name of the set of the media items with a label, a key and a value."""
+    key, value = label
+    return f"label:{key}={quote(value, safe='')}"
+
+
 def entry_of(media: Media) -> IndexEntry:
     """Return what the index has of a media item."""
     return IndexEntry(
@@ -231,6 +274,14 @@ def entry_of(media: Media) -> IndexEntry:
         text=_text(media),
         sets=_sets(media),
         size_bytes=size_of(media),
+    )
+
+
+def _parsed(media_id: str, text: str) -> IndexEntry:
+    """Return an entry of `ingot:index:entries`."""
+    member, size, names = cast("re.Match[str]", _ENTRY.fullmatch(text)).groups()
+    return IndexEntry(
+        media_id=media_id, member=member, size_bytes=int(size or 0), sets=names.split("\n")
     )
 
 
@@ -247,18 +298,15 @@ def _sets(media: Media) -> list[str]:
         _ALL,
         f"source:{media.source.name}",
         f"kind:{kind_of(media)}",
-        *map(_label_set, media.labels.items()),
+        *map(label_set, media.labels.items()),
     ]
     if media.owner:
         named.append(f"owner:{media.owner}")
     if media.derived_from_media_id:
         named.append(f"derived:{media.derived_from_media_id}")
+    if media.pinned:
+        named.append(PINNED)
     return named
-
-
-def _label_set(label: tuple[str, str]) -> str:
-    key, value = label
-    return f"label:{key}={quote(value, safe='')}"
 
 
 def _bound(moment: datetime | None, default: str) -> str:

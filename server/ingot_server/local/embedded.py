@@ -187,6 +187,7 @@ class Installation:
             s3_access_key=seaweedfs.access_key,
             s3_secret_key=seaweedfs.secret_key,
             s3_secure=False,
+            bucket_dir=str(seaweedfs.data_directory),
         )
         return self._start(seaweedfs.program(), self._local_servers)
 

@@ -155,11 +155,15 @@ class SeaweedFS:
         """The HOST:PORT of its S3 API."""
         return f"{HOST}:{self.ports['s3']}"
 
+    @property
+    def data_directory(self) -> Path:
+        """Where it keeps all that is stored."""
+        return self.directory / "s3"
+
     def program(self) -> Program:
         """Write its configuration and return how to run it."""
-        data = self.directory / "s3"
         run = self.directory / "run"
-        for directory in (data, run):
+        for directory in (self.data_directory, run):
             directory.mkdir(mode=0o700, exist_ok=True)
         credentials = {"accessKey": self.access_key, "secretKey": self.secret_key}
         identity = {"name": "ingot", "credentials": [credentials], "actions": ["Admin"]}
@@ -174,7 +178,7 @@ class SeaweedFS:
         )
         seaweedfs_grpc.make_certificate(self.directory, HOST)
         flags: dict[str, object] = {
-            "dir": "s3",
+            "dir": self.data_directory.name,
             "ip": HOST,
             "ip.bind": HOST,
             "s3.config": "identities.json",

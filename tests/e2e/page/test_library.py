@@ -100,6 +100,24 @@ async def test_labels_are_edited_and_only_valid_ones_are_sent(
     assert dict(found.labels) == {"team": "archive", "speaker": "<b>Ada</b>"}
 
 
+async def test_a_media_item_is_pinned_and_unpinned(
+    window: Window, client: Client, origin: Origin
+) -> None:
+    media_id = await stored(client, origin, "sound.m4a", "/pinned.m4a")
+    page = await window.open(f"#/library/{media_id}")
+    await page.get_by_role("button", name="Pin", exact=True).click()
+    await expect(page.get_by_text("Pinned: it stays until it is deleted")).to_be_visible()
+    assert (await client.media(media_id)).pinned
+
+    await page.get_by_role("link", name="Library", exact=True).first.click()
+    row = page.get_by_role("listitem").filter(has=page.locator(f"a[href$='{media_id}']"))
+    await expect(row).to_contain_text("Pinned:")
+    await row.get_by_role("link").click()
+    await page.get_by_role("button", name="Unpin").click()
+    await expect(page.get_by_role("button", name="Pin", exact=True)).to_be_visible()
+    assert not (await client.media(media_id)).pinned
+
+
 async def test_a_waveform_is_drawn_on_demand_and_seeks(
     window: Window, client: Client, origin: Origin
 ) -> None:

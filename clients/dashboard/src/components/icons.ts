@@ -22,6 +22,7 @@ export const icons = {
   moon: "M13.2 9.6A5.6 5.6 0 0 1 6.4 2.8a5.6 5.6 0 1 0 6.8 6.8Z",
   paste: "M5.5 3H3.5v11h9V3h-2m-5-1h5v2.5h-5z",
   pause: "M5.5 3.5v9m5-9v9",
+  pin: "M5.5 2h5l-.7 5 2.2 2.5H4L6.2 7zM8 9.5V14",
   play: "M5 3.2 12.5 8 5 12.8z",
   queued: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12Z",
   retry: "M13 8a5 5 0 1 1-1.6-3.7M13.2 2v3h-3",

@@ -74,7 +74,8 @@ export function factsOf(media: Media, linkToMedia: (mediaId: string) => string):
         { name: t.id, value: media.id, isCode: true },
         { name: t.address, value: blob?.url ?? "", isCode: true },
         { name: t.stored, value: timeOf(media.createTime) },
-        { name: t.expires, value: timeOf(media.expireTime) },
+        { name: t.expires, value: media.pinned ? "" : timeOf(media.expireTime) },
+        { name: t.pinned, value: media.pinned ? t.yes : "" },
         { name: t.recipe, value: media.recipe ? describeRecipe(media.recipe) : "" },
         {
           name: t.parent,
