@@ -192,13 +192,19 @@ def running_children(pid: int, role: str) -> list[int]:
         if (words := command_line(child))
         and (
             Path(words[0].split(" ")[0]).name == role
-            or [each for each in words[1:-1] if each != "--all"]
-            == ["-m", "ingot_server.cli", *role.split()]
+            or _without_options(words[1:-1]) == ["-m", "ingot_server.cli", *role.split()]
         )
     ]
     # Until it executes its program a child looks like the process that starts it.
     starting = {child for each in found for child in descendants(each)}
     return [child for child in found if child not in starting]
+
+
+def _without_options(words: list[str]) -> list[str]:
+    """Leave out what `up` adds to the command of any process of Ingot."""
+    if "--metrics-file" in words:
+        words = words[: words.index("--metrics-file")]
+    return [each for each in words if each != "--all"]
 
 
 def kill_tree(pid: int) -> None:
