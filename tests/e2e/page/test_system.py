@@ -54,8 +54,8 @@ async def test_rules_of_retention_are_shown_with_what_is_due(
 
     page = await idle_window.open("#/system")
     rows = page.get_by_role("region", name="Retention", exact=True).get_by_role("row")
-    await expect(rows.nth(1)).to_have_text(re.compile(r"short\s+a=2: .*1 \(1 TiB\)\s+nothing"))
-    await expect(rows.nth(2)).to_have_text(re.compile(r"disk\s+all media: .*nothing\s+nothing"))
+    await expect(rows.nth(1)).to_have_text(re.compile(r"short\s*a=2: .*1 \(1\.1 TB\)\s*nothing"))
+    await expect(rows.nth(2)).to_have_text(re.compile(r"disk\s*all media: .*nothing\s*nothing"))
     assert await axe(page, ALL) == []
 
 
