@@ -67,7 +67,7 @@ def attempts(targets: dict[str, Any]) -> dict[str, Callable[[], object]]:
             inet, socket.SOCK_STREAM, ("127.0.0.1", targets["port"])
         ),
         "connects by TCP of IPv6": lambda: connect(
-            socket.AF_INET6, socket.SOCK_STREAM, ("::1", targets["port"])
+            socket.AF_INET6, socket.SOCK_STREAM, ("::1", targets["port_of_ipv6"])
         ),
         "connects by UDP": lambda: connect(inet, socket.SOCK_DGRAM, ("127.0.0.1", 53)),
         "makes a raw socket": lambda: socket.socket(inet, socket.SOCK_RAW, socket.IPPROTO_ICMP),

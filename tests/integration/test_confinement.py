@@ -76,7 +76,7 @@ def targets() -> Iterator[dict[str, Any]]:
         socket.socket(socket.AF_UNIX) as redis,
         socket.socket(socket.AF_UNIX) as abstract,
         socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
-        socket.create_server(("127.0.0.1", six.getsockname()[1])) as four,
+        socket.create_server(("127.0.0.1", 0)) as four,
         socket.create_server(("127.0.0.1", 0)) as guard,
     ):
         redis.bind(str(outside / "redis.sock"))
@@ -91,6 +91,7 @@ def targets() -> Iterator[dict[str, Any]]:
             "redis": str(outside / "redis.sock"),
             "abstract": name,
             "port": four.getsockname()[1],
+            "port_of_ipv6": six.getsockname()[1],
             "guard": guard.getsockname()[1],
             "scratch": str(scratch),
             "result": str(scratch / "result"),
