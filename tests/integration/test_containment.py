@@ -167,6 +167,7 @@ def targets(tmp_path: Path) -> Iterator[dict[str, object]]:
             "redis": str(outside / "redis.sock"),
             "abstract": "nothing",
             "port": server.getsockname()[1],
+            "port_of_ipv6": server.getsockname()[1],
             "worker": os.getpid(),
         }
 
