@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos chaos-report chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock sbom audit freeze bench
+.PHONY: check-dashboard dashboard check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock sbom audit freeze bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -68,7 +68,7 @@ define test_with_resolution
 endef
 
 # The pre-commit hooks call the same targets.
-check: check-lint check-format check-types check-imports check-contract check-generated check-dockerfile ## Run every check
+check: check-lint check-format check-types check-imports check-contract check-generated check-dockerfile check-dashboard ## Run every check
 
 check-lint: install-dev ## Lint the Python code
 	ruff check
@@ -107,6 +107,20 @@ check-clients: install-dev ## Check the clients of other languages (needs Node, 
 check-dockerfile: install-dev ## Lint the Dockerfiles
 	hadolint Dockerfile deploy/minio/Dockerfile
 
+# Only the dashboard needs it, and it belongs to Grafana more than to Ingot, so it is locked apart, too.
+DASHBOARD := .cache/dashboard
+$(DASHBOARD)/installed: requirements/dashboard.txt
+	uv --quiet venv --clear --python $(VENV)/python $(DASHBOARD)
+	uv --quiet pip install --python $(DASHBOARD) --require-hashes -r requirements/dashboard.txt
+	touch $@
+
+check-dashboard: install-dev $(DASHBOARD)/installed ## Check that Grafana's dashboard is what its code writes
+	written=$$(mktemp) && trap 'rm -f "$$written"' EXIT && \
+		$(DASHBOARD)/bin/python deploy/grafana/dashboard.py "$$written" && diff "$$written" deploy/grafana/ingot.json
+
+dashboard: install-dev $(DASHBOARD)/installed ## Write Grafana's dashboard from its code
+	$(DASHBOARD)/bin/python deploy/grafana/dashboard.py
+
 format: install-dev ## Format all code
 	ruff check --fix
 	ruff format
@@ -124,6 +138,7 @@ lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client -c requirements/uv.txt server/pyproject.toml requirements/build.in -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client --no-emit-package ingot-server -c requirements/server.txt --group dev -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/supply.in -o requirements/supply.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/dashboard.in -o requirements/dashboard.txt
 
 # The tools are locked apart from Ingot's own dependencies.
 SUPPLY := .cache/supply
