@@ -18,11 +18,11 @@ from celery import Celery
 from minio import Minio
 from redis import Redis
 
-from bench.processor_time import processor_seconds, role
+from bench.processes import processor_seconds_by_role, role
 from ingot_server.config import Settings
 from ingot_server.jobs.queue import broker_address
 from ingot_server.process.supervisor import Program
-from tests.installation import command_line, descendants
+from tests.installation import descendants
 from tests.servers import Stores, process
 
 BUCKET = "comparison"
@@ -47,7 +47,7 @@ class System:
     def processor_seconds(self) -> float:
         """Return the processor time so far, with that of all ended children of this process."""
         ended = os.times()
-        running = sum(sum(processor_seconds(pid).values()) for pid in self.pids)
+        running = sum(sum(processor_seconds_by_role(pid).values()) for pid in self.pids)
         return ended.children_user + ended.children_system + running
 
 
@@ -61,8 +61,8 @@ def at_once(one: Callable[[str], Awaitable[None]]) -> Callable[[Sequence[str]], 
 
 
 def running(wanted: str) -> int:
-    """Return the process below this one that has the role of `bench.processor_time`."""
-    [pid] = [each for each in descendants(os.getpid()) if role(command_line(each)) == wanted]
+    """Return the process below this one that has the role of `bench.processes`."""
+    [pid] = [each for each in descendants(os.getpid()) if role(each) == wanted]
     return pid
 
 

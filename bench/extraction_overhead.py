@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from bench.clips import segments
-from bench.processes import name, processor_seconds, tree
+from bench.processes import processor_seconds, role, tree
 from bench.site import site
 from ingot import Client
 from ingot.v1.job_pb2 import IngestOptions
@@ -100,4 +100,4 @@ async def extract(url: str, folder: Path) -> tuple[float, float]:
 
 def _children_seconds() -> float:
     """Of the process to fork from, and of what was forked from it."""
-    return processor_seconds(pid for pid in tree(os.getpid()) if name(pid) == "child_main")
+    return processor_seconds(pid for pid in tree(os.getpid()) if role(pid) == "extractions")

@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench.processes import MEBIBYTE, memory_bytes, name, processor_seconds, tree
+from bench.processes import MEBIBYTE, memory_bytes, processor_seconds, role, tree
 from ingot_server.library.blobs import Blobs
 from tests.installation import Installation, installation
 
@@ -50,7 +50,7 @@ async def measure_idle(ingot: Installation) -> None:
     spent = {pid: (processor_seconds([pid]) - before[pid]) / IDLE_SECONDS for pid in pids}
     for pid in pids:
         memory = memory_bytes([pid]) / MEBIBYTE
-        print(f"    {name(pid):20} {memory:6.1f} MiB {100 * spent[pid]:5.2f} % of a core")
+        print(f"    {role(pid):20} {memory:6.1f} MiB {100 * spent[pid]:5.2f} % of a core")
     print(
         f"  {len(pids)} processes: {_mebibytes(ingot):.0f} MiB, "
         f"{100 * sum(spent.values()):.2f} % of a core"

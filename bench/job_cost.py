@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.clips import clip
 from bench.origin import origin
-from bench.processor_time import INGOT, STORES, processor_seconds, use_processors
+from bench.processes import INGOT, STORES, processor_seconds_by_role, use_processors
 from ingot import Client
 from tests.installation import descendants, installation
 
@@ -46,9 +46,9 @@ class SmallJobs:
         self._idle = defaultdict[str, float](float)
 
     async def learn_idle_cost(self) -> None:
-        before = processor_seconds(self._pid)
+        before = processor_seconds_by_role(self._pid)
         await asyncio.sleep(IDLE_SECONDS)
-        for role, seconds in processor_seconds(self._pid).items():
+        for role, seconds in processor_seconds_by_role(self._pid).items():
             self._idle[role] = (seconds - before[role]) / IDLE_SECONDS
 
     async def run(self) -> float:
@@ -83,11 +83,11 @@ class SmallJobs:
     @contextmanager
     def costing(self, jobs: list[float], name: str) -> Iterator[None]:
         """Print what each of the `jobs` has cost that are run within."""
-        before, begin = processor_seconds(self._pid), time.perf_counter()
+        before, begin = processor_seconds_by_role(self._pid), time.perf_counter()
         yield
         lasted = time.perf_counter() - begin
         cost = defaultdict[str, float](float)
-        for role, seconds in processor_seconds(self._pid).items():
+        for role, seconds in processor_seconds_by_role(self._pid).items():
             spent = seconds - before[role] - lasted * self._idle[role]
             cost[role] = round(1000 * spent / len(jobs), 1)
         whole = sum(cost[role] for role in INGOT)

@@ -16,7 +16,7 @@ from minio import Minio
 
 from bench.clips import clip
 from bench.origin import origin
-from bench.processes import name, processor_seconds, tree
+from bench.processes import STORES, processor_seconds, role, tree
 from ingot import Client
 from tests.installation import Installation, installation
 from tests.servers import minio
@@ -57,4 +57,4 @@ async def main() -> None:
 
 
 def _spent(ingot: Installation) -> float:
-    return processor_seconds(pid for pid in tree(ingot.process.pid) if name(pid) != "valkey-server")
+    return processor_seconds(pid for pid in tree(ingot.process.pid) if role(pid) not in STORES)

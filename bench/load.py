@@ -28,10 +28,15 @@ from pathlib import Path
 from bench.arrivals import arrivals
 from bench.latencies import Latencies
 from bench.mixed_calls import MIX, SLOW_WATCHER_SECONDS, MixedCalls, sites, watch_all
-from bench.processes import MEBIBYTE, memory_bytes, tree
-from bench.processor_time import processor_seconds, role
+from bench.processes import (
+    MEBIBYTE,
+    memory_bytes,
+    processor_seconds_by_role,
+    role,
+    tree,
+)
 from ingot import Client
-from tests.installation import command_line, installation
+from tests.installation import installation
 
 WATCHERS = 2
 # What is not answered this long after the last call counts as failed.
@@ -128,7 +133,7 @@ async def _show_use(pid: int, interval: float) -> None:
 
 
 def _processor_seconds(pid: int) -> Mapping[str, float]:
-    seconds: dict[str, float] = dict(processor_seconds(pid)) if pid else {}
+    seconds: dict[str, float] = dict(processor_seconds_by_role(pid)) if pid else {}
     # A program that a worker has started counts for the worker as soon as it has ended.
     if others := seconds.pop("others", 0):
         seconds["worker"] = seconds.get("worker", 0) + others
@@ -139,7 +144,7 @@ def _processor_seconds(pid: int) -> Mapping[str, float]:
 def _memory_bytes(pid: int) -> Mapping[str, int]:
     sizes = Counter[str]()
     for each in tree(pid) if pid else ():
-        name = role(command_line(each))
+        name = role(each)
         sizes["worker" if name == "others" else name] += memory_bytes([each])
     return sizes
 

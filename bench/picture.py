@@ -2,8 +2,9 @@
 
 A bar is the first number of `measured` as a share of the first number of `limit`, or the other way
 round if the limit is `at least`: so a shorter bar is better, and what passes the line misses its
-limit. A row whose limit is no number has no bar. The picture names the machine it is drawn on, the
-versions that are installed there and the date, so draw it where and when the table was measured.
+limit. A row whose limit is not a number has no bar. The picture names the machine it is drawn on,
+the versions that are installed there and the date, so draw it where and when the table was
+measured.
 """
 
 from __future__ import annotations

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from tests.installation import descendants
+from tests.installation import command_line, descendants
 
 MEBIBYTE = 1 << 20
+INGOT = ("API server", "worker", "probes", "extractions", "up")
+STORES = ("Redis", "S3")
 _TICKS = os.sysconf("SC_CLK_TCK")
+# What the command line of a process says about it: the first that applies.
+_ROLES = (
+    ("probe_main.py", "probes"),
+    ("child_main.py", "extractions"),
+    ("serve", "API server"),
+    ("worker", "worker"),
+    ("valkey-server", "Redis"),
+    ("weed", "S3"),
+    ("up", "up"),
+)
 
 
 def tree(pid: int) -> list[int]:
@@ -28,18 +41,25 @@ def processor_seconds(pids: Iterable[int]) -> float:
     return sum(map(_ticks, pids)) / _TICKS
 
 
-def name(pid: int) -> str:
-    """What the process runs, in a few words."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return "ended"
-    programs = [Path(word).stem for word in words if word.endswith("_main.py")]
-    if programs:
-        return programs[-1]
-    if "ingot_server.cli" in words:
-        return " ".join(words[words.index("ingot_server.cli") + 1 :][:2]).split(" --data")[0]
-    return Path(words[0]).name
+def processor_seconds_by_role(pid: int) -> Mapping[str, float]:
+    """The same of the process `pid` and all below it. What has ended counts for its parent."""
+    seconds = defaultdict[str, float](float)
+    for each in tree(pid):
+        seconds[role(each)] += processor_seconds([each])
+    return seconds
+
+
+def role(pid: int) -> str:
+    """What a process of an installation does."""
+    names = {Path(word.split(" ")[0]).name for word in command_line(pid)}
+    return next((role for name, role in _ROLES if name in names), "others")
+
+
+def use_processors(pids: Iterable[int], processors: Collection[int]) -> None:
+    """Have these processes, and what they start, run on these processors only."""
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), processors)
 
 
 def _proportional_set_size(pid: int) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.clips import clip
 from bench.ingot_model import SLOTS, Deployment, Job, Outcome, closed, opened
 from bench.origin import origin
-from bench.processor_time import processor_seconds, use_processors
+from bench.processes import processor_seconds_by_role, use_processors
 from ingot import Client
 from tests.installation import command_line, descendants, installation
 
@@ -84,10 +84,10 @@ class Bench:
         return self._since(before, LARGE_AT_ONCE)
 
     def _processor_seconds(self) -> Mapping[str, float]:
-        seconds = defaultdict[str, float](float, processor_seconds(self._pid))
+        seconds = defaultdict[str, float](float, processor_seconds_by_role(self._pid))
         for pid in descendants(os.getpid()):
             if "bench.origin" in command_line(pid):
-                seconds["site"] += sum(processor_seconds(pid).values())
+                seconds["site"] += sum(processor_seconds_by_role(pid).values())
         seconds["caller"] = time.process_time()
         return seconds
 
