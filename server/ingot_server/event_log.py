@@ -29,7 +29,7 @@ _STACK_LEVEL: Final = 3
 
 
 class EventLogger:
-    """Logs events of one module. In JSON, `fields` stand beside the message.
+    """Logs the events of one module. In JSON, each of `fields` is a field of its own.
 
     The field `reason` is a Reason, and shown by its name.
     """
@@ -57,7 +57,7 @@ class EventLogger:
         exc_info: BaseException | None = None,
         **fields: object,
     ) -> None:
-        """Log what somebody has to look at, with the stack of `exc_info`."""
+        """Log what an operator has to look at, with the stack of `exc_info`."""
         self._log(logging.ERROR, event, message, arguments, fields, exc_info)
 
     def exception(self, event: Event, message: str, *arguments: object, **fields: object) -> None:

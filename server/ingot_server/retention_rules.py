@@ -79,7 +79,7 @@ class Rule:
     keep_latest: int = 0
     """How many of the media items stay, those that were published last; zero means all."""
     per: str = ""
-    """What `keep_latest` counts for itself: `uploader`, `owner`, `source`, or a label, with
+    """What `keep_latest` counts separately: `uploader`, `owner`, `source`, or a label, with
     PER_LABEL before its key. Empty if all are counted together."""
 
     @property
@@ -148,7 +148,7 @@ class RetentionRules:
             if names.count(name) > 1:
                 raise SettingError(f"{where}: two rules have the name {name!r}. Rename one.")
         needing = [rule.name for rule in rules if rule.min_free]
-        if needing and not Path(self._bucket_dir or "/nowhere").is_dir():
+        if needing and not (self._bucket_dir and Path(self._bucket_dir).is_dir()):
             raise SettingError(
                 f"{where}: ({needing[0]}) min_free: it needs INGOT_BUCKET_DIR, the directory of "
                 f"the S3 server's data on this machine, which is {self._bucket_dir!r}. Use "

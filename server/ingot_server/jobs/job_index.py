@@ -22,7 +22,7 @@ _ENTRIES: Final = "entries:"
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """Among which jobs those are that somebody looks for. By default they may be any."""
+    """Among which jobs to look. By default they may be any."""
 
     states: frozenset[JobState.ValueType] = frozenset()
     """Only jobs in one of these."""
