@@ -533,6 +533,10 @@ class Settings:
         LogLevel.INFO,
         "least important events that are logged: `debug`, `info`, `warning` or `error`",
     )
+    slow_call: timedelta = _setting(
+        timedelta(seconds=10),
+        "a call that takes longer is logged, unless it is a stream; 0 turns that off",
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

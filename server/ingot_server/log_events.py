@@ -97,6 +97,7 @@ class Event(Enum):
     SERVING = "An API server answers at an address."
     DRAINING = "An API server ends its calls, because it is to stop."
     CALL_FAILED = "A call failed because of a defect in Ingot; its caller has the correlation id."
+    CALL_SLOW = "A call that is no stream took longer than `INGOT_SLOW_CALL`."
     UPLOAD_NOT_COUNTED = "Bytes of an upload are not counted for its caller."
     TOKENS_READ = "The file of the tokens was read."
     TOKENS_NOT_READ = "The file of the tokens has an error, so the tokens stay as they were."

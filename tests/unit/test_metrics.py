@@ -213,7 +213,7 @@ def test_a_call_counts_once_with_its_code(error: BaseException | None, code: str
     service = media_service_pb2.DESCRIPTOR.services_by_name["MediaService"]
 
     def call(method: str) -> None:
-        measured = MeasuredMethod(service.methods_by_name[method])
+        measured = MeasuredMethod(service.methods_by_name[method], timedelta(0))
         with contextlib.suppress(BaseException), measured.call():
             if error is not None:
                 raise error

@@ -98,8 +98,11 @@ async def _read(
         yield read(request)
 
 
-def methods(service: Service) -> Iterator[Method]:
-    """Return the methods of `service`, in the contract's order."""
+def methods(service: Service, slow_call: timedelta) -> Iterator[Method]:
+    """Return the methods of `service`, in the contract's order.
+
+    Those that take longer than `slow_call` are logged, unless that is 0.
+    """
     for descriptor in service.descriptor.methods:
         request_class = GetMessageClass(descriptor.input_type)
         yield Method(
@@ -109,7 +112,7 @@ def methods(service: Service) -> Iterator[Method]:
             _reader(descriptor, request_class),
             getattr(service, _snake_case(descriptor.name)),
             descriptor.GetOptions().Extensions[required_scope],
-            MeasuredMethod(descriptor),
+            MeasuredMethod(descriptor, slow_call),
         )
 
 

@@ -33,6 +33,7 @@ from ingot_server.api.connect_errors import (
     refuse,
     refused,
 )
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 
 _IDEMPOTENCY: Final = {
@@ -49,7 +50,7 @@ _caller: ContextVar[Caller] = ContextVar("_caller")
 class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     """An ASGI application that serves /SERVICE/METHOD by POST, and reads also by GET.
 
-    Its calls are counted in `calls`, within the `bound`. `credential` returns what authenticates a
+    Its calls are counted in `calls`. `credential` returns what authenticates a
     request, as the value of a header Authorization. `require_serving` is called before each
     one and may raise Failure.
     """
@@ -60,20 +61,20 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         self,
         services: Iterable[Service],
         calls: Calls,
-        bound: CallBound,
+        settings: Settings,
         authentication: Authentication,
         credential: Callable[[Any], Awaitable[str]],
         require_serving: Callable[[], None],
     ) -> None:
         self._calls = calls
-        self._bound = bound
+        self._bound = CallBound(settings.max_calls)
         self._authentication = authentication
         self._credential = credential
         self._require_serving = require_serving
         found = {
             f"/{method.descriptor.containing_service.full_name}/{method.descriptor.name}": method
             for service in services
-            for method in methods(service)
+            for method in methods(service, settings.slow_call)
         }
         self.paths = frozenset(found)
         self._methods = found

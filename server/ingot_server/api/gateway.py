@@ -21,7 +21,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.api import call_head, metrics_report, page_session
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Service
-from ingot_server.api.calls import CallBound, Calls
+from ingot_server.api.calls import Calls
 from ingot_server.api.connect_errors import refuse, refuse_caller
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.connection_bounds import ConnectionBounds
@@ -86,14 +86,13 @@ class Gateway:
         hosts = Hosts(settings.http_hosts, settings.http_address)
         self._origins = RequestOrigins(hosts, self._cors)
         self._calls = Calls()
-        bound = CallBound(settings.max_calls)
         self._authentication = authentication
         stored = StoredSessions(redis, settings.page_session_ttl)
         self._sessions = Sessions(authentication, self._origins, stored)
         self._services = ConnectServices(
             services,
             self._calls,
-            bound,
+            settings,
             authentication,
             self._sessions.credential,
             self._require_serving,

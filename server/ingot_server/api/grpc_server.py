@@ -97,7 +97,7 @@ class ApiServer:
                 ("grpc.so_reuseport", int(reuse_port)),
             )
         )
-        handlers = _Handlers(self._calls, CallBound(settings.max_calls), authentication)
+        handlers = _Handlers(self._calls, settings, authentication)
         self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(
@@ -184,18 +184,22 @@ class ApiServer:
 
 
 class _Handlers:
-    """The gRPC handlers of services. Their calls are counted in `calls`, within the `bound`."""
+    """The gRPC handlers of services. Their calls are counted in `calls`."""
 
-    def __init__(self, calls: Calls, bound: CallBound, authentication: Authentication) -> None:
+    def __init__(self, calls: Calls, settings: Settings, authentication: Authentication) -> None:
         self._calls = calls
-        self._bound = bound
+        self._bound = CallBound(settings.max_calls)
+        self._slow_call = settings.slow_call
         self._authentication = authentication
 
     def of(self, service: Service) -> grpc.GenericRpcHandler:
         """Return the handler of a service, which finds its methods by name."""
         return grpc.method_handlers_generic_handler(
             service.descriptor.full_name,
-            {method.descriptor.name: self._handler(method) for method in methods(service)},
+            {
+                each.descriptor.name: self._handler(each)
+                for each in methods(service, self._slow_call)
+            },
         )
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler[Message, Message | Serialized]:
