@@ -1,13 +1,9 @@
-"""The commands on a page of docs/, and what the page shows that they print.
-
-A block of code that begins with `$ ` or with one of PROGRAMS has commands; one that begins with
-anything else is an illustration. After `$ ` the page shows the output, in which `...` stands for
-anything, and white space and the characters of ids do not count.
+"""A reader of a page of docs/, who runs its commands and compares what they print.
 
 A command is run with the addresses of a test in place of those on the page, in one shell language
-with the functions and variables that the page has defined before it. The words ID, TOKEN and
-MEDIA_ID in it are those of the last response that had one. A command that the page says is ended by
-Ctrl-C is ended so, after it has printed something.
+with the functions and variables that the page has defined before it. In the output that a page
+shows, `...` stands for anything, and white space and the characters of ids do not count. A command
+that the page says is ended by Ctrl-C is ended so, after it has printed something.
 """
 
 from __future__ import annotations
@@ -16,19 +12,19 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-PROGRAMS = ("buf", "curl", "grpcurl", "ingot")
+from tests.documented_pages import Command
+
 INTERRUPTED = "# Ctrl-C ends it"
 # Of grpcurl, when its -max-time is over: 64 and the code DEADLINE_EXCEEDED.
 TIME_IS_OVER = 68
 
-_CONTINUED = ("\\", "|")
-_FAILURE = re.compile("^(ERROR:|ingot: )", re.MULTILINE)
-_DEFINITION = re.compile(r"export \w+=|\w+=|\w+\(\) ")
+_FAILURE = re.compile("^(ERROR:|ingot: |ingot-server: )", re.MULTILINE)
+_DEFINITION = re.compile(r"(export )?(\w+=\S*\s*)+(#.*)?|\w+=\$\(.*\)|\w+\(\) .*", re.DOTALL)
+# The words of a page that stand for what the last response had.
 _REMEMBERED = {
     "ID": re.compile(r'"job":\{"id":"([^"]+)"'),
     "TOKEN": re.compile(r'"resumeToken":"([^"]+)"'),
@@ -37,65 +33,27 @@ _REMEMBERED = {
 _IDS = ("[0-9a-v]{26}", "[a-z2-7]{52}")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command as the page has it, and the output that follows it there."""
-
-    text: str
-    shown: str = ""
-
-
-def read_commands(page: Path) -> list[Command]:
-    return [command for block in _blocks(page.read_text()) for command in _split(block)]
-
-
-def _blocks(text: str) -> Iterator[list[str]]:
-    """The blocks of code that are indented by four spaces."""
-    for block in re.findall(r"(?:^ {4}.*\n(?:\n(?= {4}))?)+", text, re.MULTILINE):
-        yield [line.removeprefix("    ") for line in block.splitlines()]
-
-
-def _split(block: list[str]) -> Iterator[Command]:
-    with_output = block[0].startswith("$ ")
-    if not with_output and block[0].split()[0] not in PROGRAMS:
-        return
-    command: list[str] = []
-    shown: list[str] = []
-    for line in block:
-        if command and command[-1].endswith(_CONTINUED):
-            command.append(line)
-        elif not line.strip():
-            continue
-        elif not with_output or line.startswith("$ "):
-            if command:
-                yield Command("\n".join(command), "\n".join(shown))
-            command, shown = [line.removeprefix("$ ")], []
-        else:
-            shown.append(line)
-    yield Command("\n".join(command), "\n".join(shown))
-
-
 @dataclass(slots=True)
 class Session:
     """One reader of a page, who runs its commands in `directory`.
 
-    `replaced` maps words of the page to what a test has instead. `output` has what the last command
-    printed, and `remembered` the ids.
+    `replaced` maps words of the page to what a test has instead, and `words` the placeholders, such
+    as URL. `output` has what the last command printed.
     """
 
     directory: Path
     replaced: Mapping[str, str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
     output: str = ""
-    remembered: dict[str, str] = field(default_factory=dict)
     _definitions: list[str] = field(default_factory=list)
 
     async def run(self, command: Command) -> None:
         """Run a command. It has to succeed, and to print what the page shows."""
-        text = self._replace(command.text)
-        for word, value in self.remembered.items():
-            text = re.sub(rf"\b{word}\b", value, text)
-        if _DEFINITION.match(text):
+        text = re.sub(r"\b([A-Z_]+) \.\.\.", r"\1", self._replace(command.text))
+        for word, value in self.words.items():
+            text = re.sub(rf"(?<![\w$]){word}\b", value, text)
+        if _DEFINITION.fullmatch(text):
             self._definitions.append(text)
             return
         code = await self._execute(text, interrupted=INTERRUPTED in text)
@@ -108,7 +66,7 @@ class Session:
         assert ('{"code"' in self.output) == ('{"code"' in command.shown), where
         for word, pattern in _REMEMBERED.items():
             if found := list(re.finditer(pattern, re.sub(r"(?<=[:{,])\s+", "", self.output))):
-                self.remembered[word] = found[-1][1]
+                self.words[word] = found[-1][1]
         self.compare(command)
 
     def compare(self, command: Command) -> None:

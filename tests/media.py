@@ -85,6 +85,10 @@ RECIPES: dict[str, tuple[str, ...]] = {
     ),
     "sound.m4a": (*_SOUND, *_AAC, *_TAGS),
     "chapters.m4a": (*_SOUND, "-i", "{chapters.txt}", "-map_metadata", "1", *_AAC),
+    "two-minutes.mp4": (
+        *("-f", "lavfi", "-i", "testsrc=size=160x120:rate=5:duration=125"),
+        *("-f", "lavfi", "-i", "sine=frequency=440:duration=125", *_H264, *_AAC),
+    ),
     "film.mp4": (
         *("-f", "lavfi", "-i", "testsrc=size=320x180:rate=10:duration=30"),
         *("-f", "lavfi", "-i", "sine=frequency=440:duration=30", "-i", "{chapters.txt}"),

@@ -56,7 +56,7 @@ _GUARDS: Final = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 if it failed and with 2 if it was used wrongly."""
     open_missing_descriptors()
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     if options.command in _GUARDS:
         continue_as_child_of_init()
         write_lossily()
@@ -121,7 +121,8 @@ def forget_library_variables(environment: MutableMapping[str, str]) -> None:
             del environment[name]
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="ingot-server",
         description="Run Ingot, the media ingest service.",

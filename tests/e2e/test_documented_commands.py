@@ -1,69 +1,120 @@
-"""Every command on the pages for a terminal works, and prints what the page shows."""
+"""Every command on the pages for readers works, and prints what the page shows.
+
+Those that say why they are not run are checked by tests/unit/test_documented_commands.py alone.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from ingot import Client
-from tests.documented_commands import ROOT, Command, Session, read_commands
+from tests.documented_commands import Session
+from tests.documented_pages import PAGES, ROOT, Command, read_blocks
 from tests.installation import Installation
+from tests.media import media
 from tests.origin import Origin, Page
 from tests.programs import BUILT, find_program
 
+# What a page may have a reader use, besides Ingot's own programs.
+PROGRAMS = ("curl", "grpcurl", "jq", "openssl")
 
-@pytest.mark.parametrize("page", ["tutorial.md", "debugging.md", "http.md"])
+
+def run_commands(page: Path) -> list[Command]:
+    return [
+        command for block in read_blocks(page) if not block.not_run for command in block.commands
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if run_commands(page)],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 async def test_every_command_on_the_page_works(
-    page: str, ingot: Installation, client: Client, origin: Origin, clip: bytes, tmp_path: Path
+    page: Path, ingot: Installation, client: Client, origin: Origin, clip: bytes, tmp_path: Path
 ) -> None:
-    commands = read_commands(ROOT / "docs" / page)
-    for program in ("grpcurl", "curl", "jq"):
+    commands = run_commands(page)
+    for program in PROGRAMS:
         if any(program in command.text for command in commands):
             find_program(program)
     for name in (".venv", "proto"):
         (tmp_path / name).symlink_to(ROOT / name)
-    origin.serve(f"/{page}/clip.mp4", Page(clip))
-    origin.serve(f"/{page}/trailer_480p.mov", Page(clip))
+    (tmp_path / "data").symlink_to(ingot.data_dir)
+    (tmp_path / "talk.mp4").write_bytes(clip)
+    at = f"{origin.base}/{page.stem}"
+    for name in ("clip.mp4", "trailer_480p.mov"):
+        origin.serve(f"/{page.stem}/{name}", Page(clip))
     session = Session(
         tmp_path,
-        {
-            "https://example.com": f"{origin.base}/{page}",
-            "https://download.blender.org/peach/trailer": f"{origin.base}/{page}",
-            "localhost:50051": ingot.grpc_address,
-            "localhost:8080": ingot.wait_for(r"^HTTP\s+(\S+)")[1],
-        },
-        {
-            "PATH": os.pathsep.join([str(ROOT / ".venv/bin"), os.environ["PATH"], str(BUILT)]),
-            "INGOT_SERVER": ingot.grpc_address,
-        },
+        replaced(at, ingot),
+        environment(tmp_path, ingot),
+        await stored(client, at, origin),
     )
 
+    for block in read_blocks(page):
+        if block.file:
+            (tmp_path / block.file).write_text(block.text)
     for command in commands:
         if command.text == "make up":
             session.output = "".join(ingot.output)
             session.compare(command)
             continue
         await session.run(command)
-        if "/Ingest" in command.text and "ID" in session.remembered:
+        if re.search("/(Ingest|Convert)", command.text):
             # A reader reads on meanwhile.
-            await (await client.job(session.remembered["ID"]))
+            await (await client.job(session.words["ID"]))
 
 
-def test_a_block_of_commands_is_told_from_an_illustration(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(
-        'Text\n\n    curl a \\\n        b\n\n    buf c\n\nText\n\n    {"d": 1}\n\n'
-        "More\n\n    $ curl e |\n        tr f g\n    h\n    ...\n    $ curl i\n"
-    )
+def replaced(at: str, ingot: Installation) -> dict[str, str]:
+    """Map the addresses on the pages to those of the test."""
+    return {
+        "https://www.youtube.com/watch?v=p9kdDet7G14": f"{at}/clip.mp4",
+        **dict.fromkeys(
+            (
+                "https://example.com",
+                "https://HOST",
+                "https://download.blender.org/peach/trailer",
+            ),
+            at,
+        ),
+        "localhost:50051": ingot.grpc_address,
+        "localhost:8080": ingot.wait_for(r"^HTTP\s+(\S+)")[1],
+    }
 
-    assert read_commands(page) == [
-        Command("curl a \\\n    b"),
-        Command("buf c"),
-        Command("curl e |\n    tr f g", "h\n..."),
-        Command("curl i"),
-    ]
+
+def environment(home: Path, ingot: Installation) -> dict[str, str]:
+    """What a reader's shell has: Ingot's programs, and the settings of the installation."""
+    settings = ingot.s3_settings()
+    return {
+        "PATH": os.pathsep.join([str(ROOT / ".venv/bin"), os.environ["PATH"], str(BUILT)]),
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "INGOT_SERVER": ingot.grpc_address,
+        "INGOT_DATA_DIR": str(ingot.data_dir),
+        "INGOT_REDIS_URL": ingot.redis_url,
+        "INGOT_S3_ENDPOINT": settings.s3_endpoint,
+        "INGOT_S3_ACCESS_KEY": settings.s3_access_key,
+        "INGOT_S3_SECRET_KEY": str(settings.s3_secret_key),
+        "INGOT_EGRESS_ALLOW_LOOPBACK": "on",
+    }
+
+
+async def stored(client: Client, at: str, origin: Origin) -> dict[str, str]:
+    """Store a film of two minutes, and return what the placeholders of pages stand for then."""
+    path = f"/{at.rpartition('/')[2]}/film.mp4"
+    url = origin.serve(path, Page(media("two-minutes.mp4").read_bytes()))
+    job = await client.ingest_video(url)
+    film = await job
+    return {
+        **dict.fromkeys(("URL", "URL_OR_ID"), url),
+        "FILE": "talk.mp4",
+        "ID": job.id,
+        "MEDIA_ID": film.id,
+    }
 
 
 def test_another_output_than_the_page_shows_is_found(tmp_path: Path) -> None:

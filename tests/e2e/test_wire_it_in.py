@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conversions import assert_mp3_plays
-from tests.documented_commands import ROOT
+from tests.documented_pages import ROOT
 from tests.installation import Installation
 from tests.npm import build_typescript_client
 from tests.origin import Origin, Page
