@@ -20,6 +20,7 @@ from ingot_server.setting_checks import (
     check_insecure,
     check_open_services,
     check_s3_credentials,
+    check_s3_prefix,
     check_sponsorblock,
     check_sponsorblock_api,
     check_transcription_url,
@@ -189,6 +190,12 @@ class Settings:
     )
     s3_bucket: str = _setting(
         "ingot", "bucket for all media; created at start-up if it does not exist"
+    )
+    s3_prefix: str = _setting(
+        "",
+        "folder of that bucket for all that Ingot keeps, such as `ingot`; installations that share "
+        "a bucket need different ones",
+        check=check_s3_prefix,
     )
     s3_region: str = _setting("us-east-1", "region that S3 requests are signed for")
     s3_secure: bool = _setting(False, "whether to use HTTPS for S3")

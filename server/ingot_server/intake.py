@@ -35,7 +35,13 @@ from ingot_server.library.recipes import needs_video
 from ingot_server.library.tenants import belongs_to_tenant
 from ingot_server.library.transcript_origin import check_makeable, require_endpoint
 from ingot_server.library.uploads import Uploads, UploadStatus
-from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
+from ingot_server.resolve import (
+    ResolvedUrl,
+    is_media_file,
+    record_duration,
+    resolve,
+    resolve_internal,
+)
 from ingot_server.sources.internal import parse
 from ingot_server.sources.upload import upload_id_of
 
@@ -269,13 +275,13 @@ class Intake:
         """
         url = resolved_url.identity.url
         address = parse(url)
-        bucket = address and self._blobs.bucket_named(address.scheme, address.bucket)
-        is_own = bucket is self._blobs and address is not None and address.media_id is not None
-        if address is None or bucket is None or is_own:
+        place = address and self._blobs.find(*address)
+        if address is None or place is None or is_media_file(place, self._blobs):
             if stored is not None:
                 return Missing.NOTHING
             return nothing_to_store(url)
-        found = await bucket.stat(address.key)
+        bucket, key = place
+        found = await bucket.stat(key)
         if found is None:
             return Failure(
                 reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,

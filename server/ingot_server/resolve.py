@@ -11,10 +11,11 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.bucket import Bucket
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.library.tenants import TENANT
 from ingot_server.sources import Identity, Source, pick
-from ingot_server.sources.internal import InternalSource, parse
+from ingot_server.sources.internal import InternalSource, media_id_of, parse
 
 # Normalizing and hashing cost more than the rest of GetMedia. URLs longer than this are rare. They
 # are not cached, so that the cache stays below about ten megabytes.
@@ -64,17 +65,25 @@ def resolve_internal(resolved_url: ResolvedUrl, blobs: Blobs) -> ResolvedUrl:
         return resolved_url
     address = parse(resolved_url.identity.url)
     assert address is not None
-    bucket = blobs.bucket_named(address.scheme, address.bucket)
-    if bucket is None:
+    found = blobs.find(*address)
+    if found is None:
         raise address.forbidden()
+    bucket, key = found
     if bucket is not blobs:
         return resolved_url
-    address.check_key()
-    if address.media_id is not None:
-        return replace(resolved_url, media_id=address.media_id)
+    address.check_own(key)
+    file_of = media_id_of(key)
+    if file_of is not None:
+        return replace(resolved_url, media_id=file_of)
     identity = address._replace(scheme="s3").identity
     name = media_id(identity.key, resolved_url.selection)
     return replace(resolved_url, media_id=name, identity=identity)
+
+
+def is_media_file(place: tuple[Bucket, str], blobs: Blobs) -> bool:
+    """Return whether an object, as `blobs.find` returns it, is a file of a stored media item."""
+    bucket, key = place
+    return bucket is blobs and media_id_of(key) is not None
 
 
 def record_duration(options: IngestOptions) -> timedelta | None:

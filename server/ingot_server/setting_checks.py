@@ -18,6 +18,9 @@ LEAST_BANDWIDTH: Final = ByteSize(64 << 10)
 """Bytes per second of the lowest bandwidth limit."""
 SIGNING_HINT: Final = "`echo whsec_$(openssl rand -base64 32)` makes one."
 """How to make a secret of INGOT_WEBHOOK_SECRETS."""
+BUCKET_FOLDERS: Final = tuple("alias index journal media probe scrub uploads webhooks".split())
+"""The folders that Ingot uses in its bucket, or under INGOT_S3_PREFIX there."""
+_MOST_PREFIX: Final = 256
 _WHSEC: Final = "whsec_"
 _MOST_SECRETS: Final = 2
 
@@ -45,6 +48,23 @@ def check_s3_credentials(text: str) -> None:
     if text not in ("keys", "role", "web-identity"):
         raise SettingError(
             f"INGOT_S3_CREDENTIALS={text!r} is not `keys`, `role` or `web-identity`."
+        )
+
+
+def check_s3_prefix(text: str) -> None:
+    """Check that it names a folder which no other Ingot takes for one of its own."""
+    segments = text.removesuffix("/").split("/") if text else []
+    plain = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+    if len(text) > _MOST_PREFIX or not all(plain.fullmatch(each) for each in segments):
+        raise SettingError(
+            f"INGOT_S3_PREFIX={text!r} is not a folder such as `ingot` or `teams/media`. Use up to "
+            f"{_MOST_PREFIX} letters, digits, dots, dashes and underscores, without a slash at its "
+            "beginning."
+        )
+    if taken := sorted(set(segments) & set(BUCKET_FOLDERS)):
+        raise SettingError(
+            f"INGOT_S3_PREFIX={text!r} has the folder {taken[0]!r}, which an Ingot without this "
+            "prefix uses itself, and clears up. Use another name."
         )
 
 

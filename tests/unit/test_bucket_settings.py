@@ -74,6 +74,13 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, problem: str) -
     assert "hush" not in str(caught.value)
 
 
+def test_the_installations_bucket_can_be_another_one_beside_its_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "buckets.toml"
+    path.write_text("[s3.ingot]")
+    found = read_bucket_settings(INSTALLATION.replace(buckets_file=str(path), s3_prefix="own"))
+    assert found["s3://ingot"].s3_prefix == ""
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"none\.toml cannot be read"):
         read_bucket_settings(Settings(buckets_file=str(tmp_path / "none.toml")))

@@ -38,7 +38,8 @@ def check_s3_clock(s3: S3, settings: Settings) -> Finding:
     Raises what the SDK raises if the server cannot be reached.
     """
     name = "S3 clock"
-    url = s3.small.client.get_presigned_url("HEAD", s3.bucket, "probe/clock", timedelta(minutes=1))
+    probe = s3.object_name("probe/clock")
+    url = s3.small.client.get_presigned_url("HEAD", s3.bucket, probe, timedelta(minutes=1))
     before = time.time()
     response = s3.small.connections.request("HEAD", url)
     after = time.time()

@@ -8,6 +8,9 @@
     uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py
     probe/<random>                 written and removed by `prepare`, see bucket_probe.py
 
+All of it lies under INGOT_S3_PREFIX, if that is set: keys are relative to it, and no method reaches
+what lies beside it. URLs have the whole name of an object, so that any client of S3 finds it.
+
 A key is written by a conditional PUT, or it is new and belongs to one writer. ETags are without
 their quotes.
 """
@@ -69,7 +72,7 @@ class UnfinishedUpload:
 class Blobs(Bucket):
     """The installation's bucket, on any S3 server that honours conditional writes.
 
-    There may be other buckets, which are only read: `bucket_named` and `locate` return them all.
+    There may be other buckets, which are only read: `find` and `locate` return them all.
     Raises SettingError when the settings of one cannot be used.
     """
 
@@ -134,13 +137,18 @@ class Blobs(Bucket):
     async def close(self) -> None:
         await asyncio.gather(super().close(), *(each.close() for each in self._others.values()))
 
-    def bucket_named(self, scheme: str, name: str) -> Bucket | None:
-        """Return the bucket `scheme://name/`, `s3` or `gs`; None if it is not configured.
+    def find(self, scheme: str, bucket: str, object_name: str) -> tuple[Bucket, str] | None:
+        """Return who reads the object at `scheme://bucket/object_name`, and its key there.
 
-        Both schemes name the installation's bucket, unless a bucket of Google's has the same name.
+        The scheme is `s3` or `gs`. Both name the installation's bucket, unless a bucket of Google's
+        has the same name. What lies beside INGOT_S3_PREFIX counts as another bucket. None if it is
+        not configured.
         """
-        other = self._others.get(f"{scheme}://{name}")
-        return other or (self if name == self.bucket else None)
+        other = self._others.get(f"{scheme}://{bucket}")
+        is_own = bucket == self.bucket and object_name.startswith(self._s3.prefix)
+        if is_own and (other is None or scheme == "s3"):
+            return self, self._s3.key(object_name)
+        return (other, object_name) if other is not None else None
 
     def link_origins(self) -> list[str]:
         """Return the origins of all signed links, those to other buckets too: sorted, each once."""
@@ -152,26 +160,26 @@ class Blobs(Bucket):
         Raises Failure BUCKET_FORBIDDEN when its bucket is not configured any more.
         """
         scheme, _, rest = url.partition("://")
-        name, _, key = rest.partition("/")
-        bucket = self.bucket_named(scheme, name)
-        if bucket is None:
+        name, _, object_name = rest.partition("/")
+        found = self.find(scheme, name, object_name)
+        if found is None:
             raise Failure(
                 reason_pb2.REASON_BUCKET_FORBIDDEN,
                 f"The file of the media item is in {scheme}://{name}, which is not configured any "
                 "more. Configure the bucket again, or delete the media item.",
                 metadata={"bucket": name},
             )
-        return bucket, key
+        return found
 
     def url(self, key: str) -> str:
         """Return the internal URL of `key`."""
-        return f"s3://{self.bucket}/{key}"
+        return f"s3://{self.bucket}/{self._s3.object_name(key)}"
 
     def key(self, url: str) -> str:
-        """Return the key in an internal URL; raises ValueError for another bucket."""
+        """Return the key in an internal URL; raises ValueError for another bucket or prefix."""
         key = url.removeprefix(self.url(""))
         if key == url:
-            raise ValueError(f"{url!r} is not in the bucket {self.bucket!r}")
+            raise ValueError(f"{url!r} is not in {self.url('')}")
         return key
 
     async def put(
@@ -211,7 +219,7 @@ class Blobs(Bucket):
 
     def _get(self, key: str) -> tuple[bytes, str] | None:
         try:
-            response = self._s3.small.client.get_object(self.bucket, key)
+            response = self._s3.small.client.get_object(self.bucket, self._s3.object_name(key))
         except S3Error as exc:
             if exc.code == ABSENT:
                 return None
@@ -266,8 +274,8 @@ class Blobs(Bucket):
 
     async def remove(self, key: str) -> None:
         """Remove an object, if it exists."""
-        small = self._s3.small
-        await small.run(partial(small.client.remove_object, self.bucket, key))
+        small, name = self._s3.small, self._s3.object_name(key)
+        await small.run(partial(small.client.remove_object, self.bucket, name))
 
     async def remove_within(self, key: str, *, lifetime: timedelta) -> None:
         """Remove an object, unless the request arrives after `lifetime`, at least a second."""
@@ -278,16 +286,17 @@ class Blobs(Bucket):
         await self._s3.calls.run(partial(self._remove_tree, prefix, keep))
 
     def _remove_tree(self, prefix: str, keep: Collection[str]) -> None:
-        found = self._s3.calls.client.list_objects(self.bucket, prefix, recursive=True)
         # List to the end first: removing objects during a listing may shift its pages.
-        self._remove_many([each.object_name for each in found if each.object_name not in keep])
+        found = self._list_objects(prefix)
+        self._remove_many([each.key for each in found if each.key not in keep])
 
     async def remove_many(self, keys: Sequence[str]) -> None:
         """Remove objects, if they exist, in one request for each thousand."""
         await self._s3.calls.run(partial(self._remove_many, keys))
 
     def _remove_many(self, keys: Iterable[str]) -> None:
-        for error in self._s3.calls.client.remove_objects(self.bucket, map(DeleteObject, keys)):
+        objects = (DeleteObject(self._s3.object_name(key)) for key in keys)
+        for error in self._s3.calls.client.remove_objects(self.bucket, objects):
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
                 f"The S3 server at {self._s3.endpoint} did not remove {error.name}: {error.code}: "
@@ -306,7 +315,8 @@ class Blobs(Bucket):
     def _abort_upload(self, key: str, upload_id: str) -> None:
         try:
             # The SDK does not have a public method for this, nor for the listing.
-            self._s3.calls.client._abort_multipart_upload(self.bucket, key, upload_id)  # noqa: SLF001
+            abort = self._s3.calls.client._abort_multipart_upload  # noqa: SLF001
+            abort(self.bucket, self._s3.object_name(key), upload_id)
         except S3Error as exc:
             if exc.code != "NoSuchUpload":
                 raise
@@ -318,17 +328,24 @@ class Blobs(Bucket):
     def _unfinished_uploads(self, prefix: str) -> list[UnfinishedUpload]:
         list_uploads = partial(self._s3.calls.client._list_multipart_uploads, self.bucket)  # noqa: SLF001
         found: dict[str, UnfinishedUpload] = {}
+        name = self._s3.object_name(prefix)
         # MinIO lists uploads only by whole keys, or all that began since its start; it removes the
         # others itself after a day.
-        for listed in {"", prefix}:
+        for listed in {"", name}:
             marker: str | None = None
             while True:
-                page: ListMultipartUploadsResult = list_uploads(prefix=listed, key_marker=marker)
+                page: ListMultipartUploadsResult
+                try:
+                    page = list_uploads(prefix=listed, key_marker=marker)
+                except S3Error as exc:
+                    if exc.code == "AccessDenied" and listed != name:
+                        break  # keys that may list only under INGOT_S3_PREFIX
+                    raise
                 for each in page.uploads:
-                    if each.object_name.startswith(prefix):
-                        upload_id = str(each.upload_id)
+                    if each.object_name.startswith(name):
+                        key, upload_id = self._s3.key(each.object_name), str(each.upload_id)
                         began = each.initiated_time or datetime.now(UTC)
-                        found[upload_id] = UnfinishedUpload(each.object_name, upload_id, began)
+                        found[upload_id] = UnfinishedUpload(key, upload_id, began)
                 marker = page.next_key_marker
                 if not page.is_truncated or not marker:
                     break
@@ -343,10 +360,11 @@ class Blobs(Bucket):
 
     def _list_folders(self, prefix: str, after: str, limit: int) -> list[str]:
         # "0" follows "/": after everything in the folder `after`, before the next folder.
-        start = f"{prefix}{after}0" if after else None
-        found = self._s3.calls.client.list_objects(self.bucket, prefix, start_after=start)
+        folder = self._s3.object_name(prefix)
+        start = f"{folder}{after}0" if after else None
+        found = self._s3.calls.client.list_objects(self.bucket, folder, start_after=start)
         folders = (
-            each.object_name.removeprefix(prefix).removesuffix("/") for each in found if each.is_dir
+            each.object_name.removeprefix(folder).removesuffix("/") for each in found if each.is_dir
         )
         return list(islice((name for name in folders if name > after), limit))
 
@@ -355,10 +373,14 @@ class Blobs(Bucket):
         return await self._s3.calls.run(partial(self._list_objects, prefix))
 
     def _list_objects(self, prefix: str) -> list[StoredObject]:
-        found = self._s3.calls.client.list_objects(self.bucket, prefix, recursive=True)
+        name = self._s3.object_name(prefix)
+        found = self._s3.calls.client.list_objects(self.bucket, name, recursive=True)
         return [
             StoredObject(
-                each.object_name, each.size or 0, each.last_modified, (each.etag or "").strip('"')
+                self._s3.key(each.object_name),
+                each.size or 0,
+                each.last_modified,
+                (each.etag or "").strip('"'),
             )
             for each in found
             if not each.is_dir

@@ -32,7 +32,7 @@ _CHUNKS_A_HOP: Final = 4
 
 
 class Bucket:
-    """The bucket that `s3` names. No method writes to it.
+    """The bucket that `s3` names, or what is under its prefix. No method writes to it.
 
     Every method that uses the server raises Failure STORAGE_UNAVAILABLE when the server refuses or
     cannot be reached, and can be repeated.
@@ -82,7 +82,9 @@ class Bucket:
 
     def _open(self, key: str, offset: int, limit: int) -> BaseHTTPResponse | None:
         try:
-            response = self._s3.reads.client.get_object(self.bucket, key, offset, limit)
+            response = self._s3.reads.client.get_object(
+                self.bucket, self._s3.object_name(key), offset, limit
+            )
         except S3Error as exc:
             if exc.code == ABSENT:
                 raise Failure(
@@ -111,7 +113,11 @@ class Bucket:
         if content_type:
             headers["response-content-type"] = content_type
         return self._s3.public.get_presigned_url(
-            "GET", self.bucket, key, lifetime, extra_query_params={**headers}
+            "GET",
+            self.bucket,
+            self._s3.object_name(key),
+            lifetime,
+            extra_query_params={**headers},
         )
 
     def link_origin(self) -> str:

@@ -55,7 +55,7 @@ def probe_bucket(s3: S3) -> BucketProbe:
         try:
             honoured = _honours_conditions(s3, key, etag or "")
         finally:
-            _allowed("delete from", denied, partial(s3.small.client.remove_object, s3.bucket, key))
+            _allowed("delete from", denied, partial(_remove, s3, key))
         if honoured and "delete from" not in denied:
             honoured = _can_be_created_again(s3, key)
         _allowed("abort uploads in", denied, partial(_multipart, s3, key))
@@ -102,7 +102,7 @@ def _honours_conditions(s3: S3, key: str, etag: str) -> bool:
 def _can_be_created_again(s3: S3, key: str) -> bool:
     # In a versioned bucket a deleted object leaves a marker, which must not count as an object.
     created = put(s3, s3.small, key, b"5", "text/plain", if_none_match=True) is not None
-    s3.small.client.remove_object(s3.bucket, key)
+    _remove(s3, key)
     return created
 
 
@@ -146,7 +146,7 @@ def _allowed(operation: str, denied: list[str], work: Callable[[], T]) -> T | No
 
 
 def _read(s3: S3, key: str) -> None:
-    response = s3.small.client.get_object(s3.bucket, key)
+    response = s3.small.client.get_object(s3.bucket, s3.object_name(key))
     try:
         response.read()
     finally:
@@ -154,13 +154,17 @@ def _read(s3: S3, key: str) -> None:
         response.release_conn()
 
 
+def _remove(s3: S3, key: str) -> None:
+    s3.small.client.remove_object(s3.bucket, s3.object_name(key))
+
+
 def _list(s3: S3, key: str) -> None:
-    next(iter(s3.small.client.list_objects(s3.bucket, key)), None)
+    next(iter(s3.small.client.list_objects(s3.bucket, s3.object_name(key))), None)
 
 
 def _multipart(s3: S3, key: str) -> None:
     # The SDK has no public methods for these.
-    client = s3.small.client
-    upload_id = client._create_multipart_upload(s3.bucket, key, {})  # noqa: SLF001
-    client._list_multipart_uploads(s3.bucket, prefix=key)  # noqa: SLF001
-    client._abort_multipart_upload(s3.bucket, key, upload_id)  # noqa: SLF001
+    client, name = s3.small.client, s3.object_name(key)
+    upload_id = client._create_multipart_upload(s3.bucket, name, {})  # noqa: SLF001
+    client._list_multipart_uploads(s3.bucket, prefix=name)  # noqa: SLF001
+    client._abort_multipart_upload(s3.bucket, name, upload_id)  # noqa: SLF001

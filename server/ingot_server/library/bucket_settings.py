@@ -10,8 +10,10 @@
     access_key = "GOOG..."
     secret_key = "..."
 
-Every key is optional if the server is the installation's. Google is used through its XML API,
-which accepts S3 requests (https://cloud.google.com/storage/docs/interoperability).
+Every key is optional if the server is the installation's. With INGOT_S3_PREFIX, the installation's
+own bucket can be one of them: then what lies beside the prefix may be adopted. Google is used
+through its XML API, which accepts S3 requests
+(https://cloud.google.com/storage/docs/interoperability).
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
                 raise SettingError(
                     f'{where}: that is not a bucket name. Quote a name with dots: [s3."a.b"].'
                 )
-            if scheme == "s3" and name == settings.s3_bucket:
+            if scheme == "s3" and name == settings.s3_bucket and not settings.s3_prefix:
                 raise SettingError(f"{where} is the installation's own bucket. Remove the table.")
             found[f"{scheme}://{name}"] = _merged(settings, scheme, name, table, where)
     return MappingProxyType(found)
@@ -67,7 +69,7 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
 def _merged(
     settings: Settings, scheme: str, name: str, table: Mapping[str, object], where: str
 ) -> Settings:
-    changes: dict[str, object] = {"s3_bucket": name}
+    changes: dict[str, object] = {"s3_bucket": name, "s3_prefix": ""}
     elsewhere = scheme == "gs" or "endpoint" in table
     if elsewhere:
         # The installation's keys and its public endpoint are for its own server only.

@@ -55,7 +55,7 @@ def _etag_if_written(s3: S3, pool: CallPool, key: str, data: bytes) -> str:
     Otherwise an earlier one of the repeated PUTs may have written it, and others may have replaced
     it since: raises Failure STORAGE_UNAVAILABLE.
     """
-    found = pool.client.get_object(s3.bucket, key)
+    found = pool.client.get_object(s3.bucket, s3.object_name(key))
     try:
         if found.read() == data:
             return etag_of(found)

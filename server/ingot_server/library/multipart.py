@@ -95,6 +95,7 @@ class MultipartUpload:
     ) -> None:
         self._s3 = s3
         self._key = key
+        self._name = s3.object_name(key)
         self._content = content
         self._content_type = content_type
         self._max_size = max_size
@@ -150,10 +151,10 @@ class MultipartUpload:
             self._answered_etag = self._s3.guarded(put)
             return
         # The SDK does not have public methods for a multipart upload.
-        client, bucket, key = self._s3.calls.client, self._s3.bucket, self._key
+        client, bucket, name = self._s3.calls.client, self._s3.bucket, self._name
         metadata: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._content_type}
         self._upload_id = self._s3.guarded(
-            partial(client._create_multipart_upload, bucket, key, metadata)  # noqa: SLF001
+            partial(client._create_multipart_upload, bucket, name, metadata)  # noqa: SLF001
         )
         sending: deque[Future[str]] = deque()
         try:
@@ -170,7 +171,7 @@ class MultipartUpload:
             wait(sending)  # so that no part arrives after the upload was aborted
         self._written = True
         complete = client._complete_multipart_upload  # noqa: SLF001
-        completed = self._s3.guarded(partial(complete, bucket, key, self._upload_id, self._parts))
+        completed = self._s3.guarded(partial(complete, bucket, name, self._upload_id, self._parts))
         self._answered_etag = (completed.etag or "").strip('"')
 
     def _wait(self, end: int) -> int:
@@ -254,13 +255,13 @@ class MultipartUpload:
         return f"{digest.hexdigest()}-{len(self._digests)}"
 
     def _discard(self) -> None:
-        client, bucket, key = self._s3.calls.client, self._s3.bucket, self._key
+        client, bucket, name = self._s3.calls.client, self._s3.bucket, self._name
         steps: list[Callable[[], object]] = []
         if self._upload_id:
             abort = client._abort_multipart_upload  # noqa: SLF001
-            steps.append(partial(abort, bucket, key, self._upload_id))
+            steps.append(partial(abort, bucket, name, self._upload_id))
         if self._written:
-            steps.append(partial(client.remove_object, bucket, key))
+            steps.append(partial(client.remove_object, bucket, name))
         for step in steps:
             try:
                 step()
@@ -268,7 +269,7 @@ class MultipartUpload:
                 completed = isinstance(exc, S3Error) and exc.code == "NoSuchUpload"
                 if not completed:
                     logger.warning(
-                        Event.OBJECTS_LEFT, "the unfinished upload of %s was left: %r", key, exc
+                        Event.OBJECTS_LEFT, "the unfinished upload of %s was left: %r", name, exc
                     )
 
 
@@ -288,7 +289,7 @@ def part_size(expected_bytes: int | None, max_size: int) -> int:
 def stat(s3: S3, pool: CallPool, key: str) -> StoredBlob | None:
     """Return the size and ETag of an object; None if it does not exist."""
     try:
-        found = pool.client.stat_object(s3.bucket, key)
+        found = pool.client.stat_object(s3.bucket, s3.object_name(key))
     except S3Error as exc:
         if exc.code == ABSENT:
             return None

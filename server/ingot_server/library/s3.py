@@ -75,12 +75,18 @@ def is_bucket_name(name: str) -> bool:
     return _BUCKET.fullmatch(name) is not None
 
 
+def folder_prefix(setting: str) -> str:
+    """Return what names of objects begin with: INGOT_S3_PREFIX with one slash at its end."""
+    return f"{setting.rstrip('/')}/" if setting else ""
+
+
 class S3:
     """The server that the settings name.
 
-    `public` signs links for the public endpoint. Raises SettingError for settings that cannot be
-    valid. `configured_in` names the place where a bucket is configured that is not the
-    installation's own.
+    A key is relative to `prefix`, which is empty or ends with a slash; `object_name` and `key` are
+    the only places that add it and take it away. `public` signs links for the public endpoint.
+    Raises SettingError for settings that cannot be valid. `configured_in` names the place where a
+    bucket is configured that is not the installation's own.
     """
 
     def __init__(self, settings: Settings, *, configured_in: str = "") -> None:
@@ -88,6 +94,7 @@ class S3:
             raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is not a bucket name.")
         self._configured_in = configured_in
         self.bucket = settings.s3_bucket
+        self.prefix = folder_prefix(settings.s3_prefix)
         self.endpoint = settings.s3_endpoint
         tls = _tls_context(settings)
         self._keys = s3_keys(settings, tls)
@@ -154,6 +161,14 @@ class S3:
             where = f"{self._configured_in}: " if self._configured_in else ""
             raise SettingError(f"{where}{name}={endpoint!r} is not HOST:PORT: {exc}.") from exc
 
+    def object_name(self, key: str) -> str:
+        """Return the name in the bucket of the object with this key, or of a folder."""
+        return self.prefix + key
+
+    def key(self, object_name: str) -> str:
+        """Return the key of an object that a listing under the prefix has returned."""
+        return object_name.removeprefix(self.prefix)
+
     def guarded(self, work: Callable[[], T]) -> T:
         """Return the result of `work`, in this thread, with foreign exceptions translated."""
         try:
@@ -187,7 +202,7 @@ class S3:
         url = pool.client.get_presigned_url(
             "PUT",
             self.bucket,
-            key,
+            self.object_name(key),
             lifetime or _SIGNATURE_LIFETIME,
             extra_query_params={**(query or {})},
         )
@@ -200,20 +215,22 @@ class S3:
 
     def delete(self, key: str, *, lifetime: timedelta) -> None:
         """Remove an object, unless the request arrives after `lifetime`, at least a second."""
-        url = self.small.client.get_presigned_url("DELETE", self.bucket, key, lifetime)
+        name = self.object_name(key)
+        url = self.small.client.get_presigned_url("DELETE", self.bucket, name, lifetime)
         response = self.small.connections.request("DELETE", url)
         if response.status not in (200, 204):
             raise error_of(response)
 
     def link_for_put(self, key: str, *, lifetime: timedelta, size_bytes: int) -> str:
         """Return a signed link at the public endpoint for a PUT of `size_bytes` bytes."""
+        name = self.object_name(key)
         if self._keys is None:
-            return str(self.public.get_presigned_url("PUT", self.bucket, key, lifetime))
+            return str(self.public.get_presigned_url("PUT", self.bucket, name, lifetime))
         # Both signatures are by the same keys, also while others come.
         keys = self._keys.retrieve()
         fixed = StaticProvider(keys.access_key, keys.secret_key, keys.session_token)
         client = self._connect_public(fixed, self.calls.connections)
-        url = client.get_presigned_url("PUT", self.bucket, key, lifetime)
+        url = client.get_presigned_url("PUT", self.bucket, name, lifetime)
         return with_size(url, keys.secret_key, size_bytes)
 
     async def close(self) -> None:

@@ -34,6 +34,7 @@ from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Received
 from ingot_server.pipeline.validation import check_size
+from ingot_server.resolve import is_media_file
 from ingot_server.sources.internal import parse
 from ingot_server.sources.upload import content_identity, upload_id_of
 from ingot_server.transfer.scratch import Scratch, ScratchFile
@@ -138,16 +139,16 @@ class BucketFetcher:
         job, lease = attempt.job, attempt.lease
         address = parse(job.url)
         assert address is not None
-        bucket = self._blobs.bucket_named(address.scheme, address.bucket)
-        if bucket is None:
+        place = self._blobs.find(*address)
+        if place is None:
             raise address.forbidden()
-        is_own = bucket is self._blobs
-        if is_own:
-            address.check_key()
+        bucket, key = place
+        if bucket is self._blobs:
+            address.check_own(key)
         await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
         stored = await self._catalog.get(job.media.id)
-        found = await bucket.stat(address.key)
-        if found is None or (is_own and address.media_id is not None):
+        found = await bucket.stat(key)
+        if found is None or is_media_file(place, self._blobs):
             raise Failure(
                 reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
                 f"The bucket {address.bucket} has no object {address.key} to adopt.",
@@ -157,20 +158,20 @@ class BucketFetcher:
         check_size(found.size_bytes, self._settings)
 
         async def check_unchanged() -> None:
-            if await bucket.stat(address.key) != found:
+            if await bucket.stat(key) != found:
                 raise Failure(
                     reason_pb2.REASON_TRUNCATED,
                     f"The object {job.url} was replaced while it was read. Ingest it again.",
                 )
 
         async with self._scratch.open(job.id, job.attempt) as file, downloading(lease) as meter:
-            chunks = bucket.read_object(address.key, offset=0, limit=0)
+            chunks = bucket.read_object(key, offset=0, limit=0)
             await self._copy(chunks, found.size_bytes, file, meter)
             received = Received(
                 path=file.path,
                 media_id=job.media.id,
                 identity=attempt.identity,
-                filename=address.key.rpartition("/")[2],
+                filename=key.rpartition("/")[2],
                 etag=entity_tag(found.etag),
                 mutable=True,
             )

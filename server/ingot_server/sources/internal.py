@@ -5,7 +5,8 @@
     <scheme>://<other bucket>/<key>          the same, in a bucket that INGOT_BUCKETS_FILE names
 
 The scheme is `s3` or `gs`. Callers cannot name what Ingot keeps in other folders of its own bucket.
-library/blobs.py knows which buckets exist.
+With INGOT_S3_PREFIX all of this holds under the prefix, and what lies beside it is another bucket.
+library/blobs.py knows which buckets and prefixes there are; keys below are relative to the prefix.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Final, NamedTuple
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.setting_checks import BUCKET_FOLDERS
 from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 _URL: Final = re.compile(
     r"(?P<scheme>s3|gs)://(?P<bucket>[^/]*)/?(?P<key>.*)", re.DOTALL | re.IGNORECASE
 )
 _KEY_BYTES: Final = 1024
-_OWN_FOLDERS: Final = tuple("alias/ index/ journal/ probe/ scrub/ uploads/ webhooks/".split())
+_HIDDEN_FOLDERS: Final = tuple(f"{name}/" for name in BUCKET_FOLDERS if name != "media")
 _MEDIA: Final = re.compile(r"media/(?P<id>[a-z2-7]{52})/.+")
 
 
@@ -68,26 +70,26 @@ class Address(NamedTuple):
             metadata={"bucket": self.bucket},
         )
 
-    def check_key(self) -> None:
-        """Raise Failure BUCKET_FORBIDDEN for a folder that only Ingot uses in its own bucket."""
-        if self.key.startswith(_OWN_FOLDERS):
+    def check_own(self, key: str) -> None:
+        """Raise Failure BUCKET_FORBIDDEN if its `key` is in a folder that only Ingot uses."""
+        if key.startswith(_HIDDEN_FOLDERS):
             raise Failure(
                 reason_pb2.REASON_BUCKET_FORBIDDEN,
-                f"Only Ingot uses the folder {self.key.partition('/')[0]}/. Put the object under "
+                f"Only Ingot uses the folder {key.partition('/')[0]}/. Put the object under "
                 "another key.",
                 metadata={"bucket": self.bucket},
             )
 
-    @property
-    def media_id(self) -> str | None:
-        """The id of the media item that the object is a file of; None if it is not such a file.
 
-        Empty if no media item can have such a file. Only valid in the installation's own bucket.
-        """
-        if not self.key.startswith("media/"):
-            return None
-        found = _MEDIA.fullmatch(self.key)
-        return found["id"] if found else ""
+def media_id_of(key: str) -> str | None:
+    """Return the id of the media item that has this file; None if it is not a file of one.
+
+    Empty if no media item can have such a file.
+    """
+    if not key.startswith("media/"):
+        return None
+    found = _MEDIA.fullmatch(key)
+    return found["id"] if found else ""
 
 
 def parse(url: str) -> Address | None:
