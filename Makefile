@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos chaos-report chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dashboard dashboard check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock sbom audit freeze bench
+.PHONY: check-dashboard dashboard check-site site check-dockerfile check-stubs check-clients screenshots format generate generate-clients
+.PHONY: lock sbom audit freeze bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -68,7 +69,7 @@ define test_with_resolution
 endef
 
 # The pre-commit hooks call the same targets.
-check: check-lint check-format check-types check-imports check-contract check-generated check-dockerfile check-dashboard ## Run every check
+check: check-lint check-format check-types check-imports check-contract check-generated check-dockerfile check-dashboard check-site ## Run every check
 
 check-lint: install-dev ## Lint the Python code
 	ruff check
@@ -121,6 +122,22 @@ check-dashboard: install-dev $(DASHBOARD)/installed ## Check that Grafana's dash
 dashboard: install-dev $(DASHBOARD)/installed ## Write Grafana's dashboard from its code
 	$(DASHBOARD)/bin/python deploy/grafana/dashboard.py
 
+# Locked apart as well: the site of the documentation needs nothing of Ingot.
+SITE := .cache/site
+export NO_MKDOCS_2_WARNING := 1
+$(SITE)/installed: requirements/site.txt
+	uv --quiet venv --clear --python $(VENV)/python $(SITE)/venv
+	uv --quiet pip install --python $(SITE)/venv --require-hashes -r requirements/site.txt
+	touch $@
+
+site: install-dev $(SITE)/installed ## Build the site of the documentation in .cache/site/html
+	$(SITE)/venv/bin/mkdocs build --strict
+
+# Zensical keeps a cache in .cache of its directory, so it gets a copy.
+check-site: site ## Check that MkDocs and its successor build the site, with all pages and without a broken link
+	rm -rf $(SITE)/copy && mkdir $(SITE)/copy && cp -r mkdocs.yml docs $(SITE)/copy
+	cd $(SITE)/copy && ../venv/bin/zensical build --strict
+
 format: install-dev ## Format all code
 	ruff check --fix
 	ruff format
@@ -139,6 +156,7 @@ lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client --no-emit-package ingot-server -c requirements/server.txt --group dev -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/supply.in -o requirements/supply.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/dashboard.in -o requirements/dashboard.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/site.in -o requirements/site.txt
 
 # The tools are locked apart from Ingot's own dependencies.
 SUPPLY := .cache/supply

@@ -3,12 +3,13 @@
 import dataclasses
 import re
 from datetime import timedelta
-from pathlib import Path
 
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import TREATMENTS, reason_name
+from tests.documented_pages import PAGES, ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
+FORGE = "https://github.com/ingot-media/ingot/blob/main/"
 
 
 def test_every_setting_is_documented_as_it_is() -> None:
@@ -78,3 +79,29 @@ def test_every_module_on_the_map_is_there() -> None:
     }
 
     assert set(re.findall(r"\w+\.py\b", text)) <= found
+
+
+def test_the_navigation_of_the_site_has_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    named = re.findall(r"- (?:\w[^:\n]*: )?(\S+\.md)$", nav, re.MULTILINE)
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+
+    assert len(named) == len(set(named))
+    missing, gone = sorted(pages - set(named)), sorted(set(named) - pages)
+    assert not missing, f"put these pages of docs/ into `nav` of mkdocs.yml: {missing}"
+    assert not gone, f"`nav` of mkdocs.yml names pages that docs/ does not have: {gone}"
+
+
+def test_links_lead_to_files_of_the_repository() -> None:
+    broken = []
+    for page in PAGES:
+        for link in re.findall(r"(?:\]\(|src(?:set)?=\")([^)\s\"#]+)", page.read_text()):
+            target = page.parent / link
+            if link.startswith(FORGE):
+                target = ROOT / link.removeprefix(FORGE)
+            elif re.match(r"https?:|mailto:", link):
+                continue
+            if not target.exists():
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+
+    assert not broken
