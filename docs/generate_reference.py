@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from command_reference import command_pages
 from described_contract import (
     ENUM_VALUE,
     FILE_ENUM,
@@ -255,12 +256,14 @@ def _index(files: list[FileDescriptorProto]) -> str:
         for file in files
         if not file.service
     ]
+    lines += ["## Commands", "- [`ingot`](ingot.md)", "- [`ingot-server`](ingot-server.md)"]
     lines += ["## Operation", "- [Log events](log_events.md)", "- [Metrics](metrics.md)"]
     text = "\n\n".join(lines) + "\n"
     return (
         text.replace("\n\n- ", "\n- ")
         .replace("Services\n-", "Services\n\n-")
         .replace("Resources\n-", "Resources\n\n-")
+        .replace("Commands\n-", "Commands\n\n-")
         .replace("Operation\n-", "Operation\n\n-")
     )
 
@@ -283,6 +286,8 @@ def main(directory: Path) -> None:
     for file in contract.files:
         page = directory / f"{Path(file.name).stem}.md"
         page.write_text(Page(file, homes, contract).text())
+    for name, text in command_pages().items():
+        (directory / name).write_text(text)
     (directory / "log_events.md").write_text(_log_events())
     (directory / "metrics.md").write_text(_metrics())
     (directory / "README.md").write_text(_index(contract.files))
