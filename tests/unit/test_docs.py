@@ -2,7 +2,10 @@
 
 import dataclasses
 import re
+import runpy
 from datetime import timedelta
+
+import pytest
 
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import TREATMENTS, reason_name
@@ -70,8 +73,9 @@ def test_every_cached_reason_is_documented_with_its_time() -> None:
     ]
 
 
-def test_every_module_on_the_map_is_there() -> None:
-    text = (DOCS / "architecture.md").read_text()
+@pytest.mark.parametrize("page", ["architecture.md", "how-it-works.md"])
+def test_every_module_on_the_map_is_there(page: str) -> None:
+    text = (DOCS / page).read_text()
     found = {
         path.name
         for folder in ("server", "tests")
@@ -79,6 +83,12 @@ def test_every_module_on_the_map_is_there() -> None:
     }
 
     assert set(re.findall(r"\w+\.py\b", text)) <= found
+
+
+def test_the_pictures_are_what_their_script_draws() -> None:
+    script = runpy.run_path(str(DOCS / "pictures.py"))
+    for name, draw in script["PICTURES"].items():
+        assert (DOCS / "images" / name).read_text() == str(draw()), "python docs/pictures.py"
 
 
 def test_the_navigation_of_the_site_has_every_page() -> None:
