@@ -68,6 +68,7 @@ class FakeYouTube:
         self.log: list[str] = []
         self.cookies_of: list[str] = []  # the cookies of each request in `log`
         self.segments: Any = None  # what SponsorBlock's API says of every video; None: nothing
+        self.signs_out = False  # an answer of the player API ends the session of an account
         self.silent = False  # the proxy takes connections and says nothing
         self.connections = 0  # that the proxy took
         self.proxy_url = ""
@@ -190,7 +191,10 @@ class FakeYouTube:
         # What takes a token comes for browsers alone.
         if playability["status"] == "OK" and (browser or not video.po_token):
             answer["streamingData"] = self._streaming(video_id, video)
-        return web.json_response(answer)
+        response = web.json_response(answer)
+        if self.signs_out:
+            response.set_cookie("LOGIN_INFO", "", max_age=0, domain=".youtube.com", secure=True)
+        return response
 
     def _streaming(self, video_id: str, video: Video) -> dict[str, Any]:
         # Of the old formats this one alone comes without a token.

@@ -208,6 +208,12 @@ ROWS: Final[dict[str, tuple[Graph, ...]]] = {
             ),
         ),
         Graph(
+            "State of cookies",
+            "short",
+            (Query("max by (source, state) (ingot_source_cookies) == 1", "{{source}} {{state}}"),),
+            stacked=True,
+        ),
+        Graph(
             "Memory of Redis",
             "bytes",
             (

@@ -32,6 +32,7 @@ from ingot_server.api.system_service import SystemService
 from ingot_server.api.webhook_service import WebhookService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
+from ingot_server.cookie_health import CookieHealth
 from ingot_server.event_log import EventLogger
 from ingot_server.heartbeat import beating
 from ingot_server.intake import Intake
@@ -111,15 +112,16 @@ async def running(
         following = asyncio.create_task(authentication.keep_current())
         stack.push_async_callback(cancel_and_wait, building, restoring, following)
         throttle = SourceThrottle(redis, sources, settings)
+        cookie_health = CookieHealth(redis, sources)
         watches = OpenWatches()
         quotas = Quotas(redis, records, watches)
-        installation = Installation(redis, records, Workers(redis), throttle)
+        installation = Installation(redis, records, Workers(redis), throttle, cookie_health)
         metrics = MetricsReport(installation, metrics_directory)
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
-            SourceService(throttle, sources, settings),
+            SourceService(throttle, cookie_health, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
             SystemService(installation, redis, quotas, settings),
         )

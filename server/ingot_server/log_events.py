@@ -42,6 +42,8 @@ class Event(Enum):
     FORK_SERVER_REPLACED = "A process that children are forked from hung, and was replaced."
     FORK_SERVER_OUTPUT = "A line that such a process wrote."
 
+    COOKIES_STATE = "The state of a source's cookies is another one: `state` in ListSources."
+
     # The guard
     EGRESS_REFUSED = "A connection to a source was refused, or failed; `error` is its Proxy-Status."
 

@@ -27,6 +27,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ingot_server.config import Settings
+from ingot_server.cookie_file import CookieFileError, read_cookie_file
 from ingot_server.setting_checks import LEAST_BANDWIDTH
 from ingot_server.setting_values import SettingError, parse_bytes, parse_duration, read_setting_file
 
@@ -39,8 +40,6 @@ _PERIODS: Final = {
     "d": timedelta(days=1),
 }
 _LARGEST: Final = 1_000_000
-# Python's cookie jars, and so yt-dlp, refuse a file without this line.
-_COOKIES_HEAD: Final = re.compile(r"#( Netscape)? HTTP Cookie File")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +130,9 @@ def _cookies(at: str, value: object, folder: Path) -> Path | None:
         return None
     path = folder / text
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{at} names a file that cannot be read: {path}.") from error
-    if not lines or not _COOKIES_HEAD.match(lines[0]):
-        raise SettingError(
-            f"{at} names a file that is not in Netscape format: {path} does not begin with the "
-            "line `# Netscape HTTP Cookie File`."
-        )
-    for number, line in enumerate(lines, 1):
-        # A line that begins with `#HttpOnly_` is a cookie; any other `#` begins a comment.
-        cookie = line.removeprefix("#HttpOnly_")
-        if cookie.strip() and not cookie.startswith("#") and cookie.count("\t") != 6:
-            raise SettingError(
-                f"{at} names a file that is not in Netscape format: {path}, line {number}, "
-                "does not have the seven fields of a cookie, separated by tabs."
-            )
+        read_cookie_file(path)
+    except CookieFileError as error:
+        raise SettingError(f"{at} names a file that {error}") from error
     return path.absolute()
 
 

@@ -18,6 +18,7 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.system_service_pb2 import WorkerStatus
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
+from ingot_server.cookie_health import CookieHealth
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.event_log import EventLogger, log_context
@@ -126,6 +127,7 @@ class Worker:
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._retention = RetentionRules(settings)
         self._throttle = SourceThrottle(self._redis, self._sources, settings)
+        self._cookie_health = CookieHealth(self._redis, self._sources)
         intake = Intake(self._catalog, self._blobs, settings)
         self._playlists = Playlists(intake, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
@@ -141,6 +143,7 @@ class Worker:
                 prober=self._prober,
                 extractor=self._extractor,
                 throttle=self._throttle,
+                cookie_health=self._cookie_health,
                 previews=Previews(self._redis, settings),
                 job_bytes=self._records.job_bytes,
                 playlists=self._playlists,
@@ -208,13 +211,14 @@ class Worker:
             )
         ]
         if self._fetches:
-            self._start_webhooks()
+            self._start_fetching()
 
-    def _start_webhooks(self) -> None:
+    def _start_fetching(self) -> None:
         outage, deliveries = self._redis.outage, WebhookDeliveries(self._redis, self._settings)
         for task in (
             partial(keep_delivering, deliveries, self._settings, self._egress, outage),
             partial(keep_stored, deliveries, self._blobs, outage),
+            self._cookie_health.keep_reporting,
         ):
             self._background.append(asyncio.create_task(_run_again_if_it_fails(task)))
 

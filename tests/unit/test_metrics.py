@@ -14,6 +14,7 @@ import pytest
 
 from ingot.v1 import job_pb2, media_service_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobStage
+from ingot.v1.source_service_pb2 import CookiesStatus
 from ingot.v1.system_service_pb2 import QueueStatus, WorkerStatus
 from ingot_server.api.call_metrics import MeasuredMethod
 from ingot_server.api.installation import InstallationState
@@ -324,6 +325,7 @@ def test_the_installation_is_told_with_what_is_zero() -> None:
         queues=[queue],
         redis_memory={"used_memory": 10, "maxmemory": 0},
         open_breakers={"youtube": OpenBreaker(reason_pb2.REASON_BOT_CHECK, timedelta(0))},
+        cookies={"web": CookiesStatus(state=CookiesStatus.STATE_EXPIRED)},
     )
     snapshot: Snapshot = of_installation(state)
     found = scraped(text_of([snapshot], "")[0])
@@ -337,6 +339,8 @@ def test_the_installation_is_told_with_what_is_zero() -> None:
     assert found.value("ingot_workers", work="convert") == 2
     assert found.value("ingot_source_breaker_open", source="youtube") == 1
     assert len(list(found.values("ingot_source_breaker_open"))) == len(SOURCES)
+    assert found.value("ingot_source_cookies", source="web", state="EXPIRED") == 1
+    assert found.value("ingot_source_cookies") == 1
 
 
 def test_every_metric_of_the_list_can_be_written() -> None:

@@ -16,7 +16,7 @@ from ingot.v1.job_pb2 import Job, JobStage, JobState, JobWaiting
 from ingot.v1.media_pb2 import AudioStream, Media, Section, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
-from ingot.v1.source_service_pb2 import SourceStatus
+from ingot.v1.source_service_pb2 import CookiesStatus, SourceStatus
 
 JOB_COLUMNS: Final = ("id", "state", "progress", "created", "name")
 MEDIA_COLUMNS: Final = ("id", "stored", "duration", "size", "type", "title", "url")
@@ -29,6 +29,7 @@ STATES: Final = (
 )
 """The states of jobs, in the order in which their counts are shown."""
 SOURCE_COLUMNS: Final = ("source", "health", "limits", "uses", "accepts")
+_NOT_EXPIRED: Final = (CookiesStatus.STATE_VALID, CookiesStatus.STATE_EXPIRING)
 
 
 def printable(text: str) -> str:
@@ -146,10 +147,22 @@ def source_row(source: SourceStatus) -> tuple[str, ...]:
         limits.append(f"{source.rate} per {_period(source.rate_period.seconds)}")
     if source.max_concurrency:
         limits.append(f"{source.max_concurrency} at once")
-    uses = [name for name in ("cookies", "proxy") if getattr(source, f"has_{name}")]
+    uses = [_cookies(source)] if source.has_cookies else []
+    if source.has_proxy:
+        uses.append("proxy")
     if source.extractor_version:
         uses.append(f"yt-dlp {source.extractor_version}")
     return (source.name, health, ", ".join(limits), ", ".join(uses), " ".join(source.accepts))
+
+
+def _cookies(source: SourceStatus) -> str:
+    if not source.HasField("cookies"):
+        return "cookies"  # a server that does not tell their state
+    state = name_of(CookiesStatus.State, source.cookies.state).lower()
+    until = source.cookies.HasField("expire_time")
+    if until and source.cookies.state in _NOT_EXPIRED:
+        state = f"{state} until {local_time(source.cookies.expire_time)}"
+    return f"cookies ({state})"
 
 
 def _period(seconds: int) -> str:

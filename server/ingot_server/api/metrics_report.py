@@ -16,6 +16,7 @@ from typing import Any, Final
 from ingot.v1 import job_pb2
 from ingot_server.api.installation import Installation, InstallationState
 from ingot_server.api.plain_http import refuse_method, respond
+from ingot_server.cookie_health import COOKIES_STATES, cookies_state_name
 from ingot_server.errors import Failure
 from ingot_server.jobs.measurements import kind_label, state_label
 from ingot_server.jobs.placement import Work
@@ -98,6 +99,10 @@ def of_installation(state: InstallationState) -> Snapshot:
     for source in SOURCES:
         is_open = source.name in state.open_breakers
         definitions.BREAKER_OPEN.set(float(is_open), source.name, into=values)
+    for name, cookies in state.cookies.items():
+        for number in COOKIES_STATES:
+            is_state = float(number == cookies.state)
+            definitions.COOKIES.set(is_state, name, cookies_state_name(number), into=values)
     definitions.REDIS_USED.set(float(state.redis_memory["used_memory"]), into=values)
     definitions.REDIS_LIMIT.set(float(state.redis_memory["maxmemory"]), into=values)
     return values.snapshot()

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ingot.v1 import reason_pb2, source_service_pb2
-from ingot.v1.source_service_pb2 import ListSourcesRequest, ListSourcesResponse, SourceStatus
+from ingot.v1.source_service_pb2 import (
+    CookiesStatus,
+    ListSourcesRequest,
+    ListSourcesResponse,
+    SourceStatus,
+)
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
+from ingot_server.cookie_health import CookieHealth
 from ingot_server.extractor.versions import Versions
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
 from ingot_server.source_settings import SourceSettings
@@ -17,26 +23,37 @@ from ingot_server.sources import SOURCES, Source
 
 
 class SourceService(Service):
-    """The service of sources. It reads settings and circuit breakers, and contacts no source."""
+    """The service of sources. It reads what is known of them, and contacts none."""
 
     descriptor = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
     needs = Stores.REDIS
 
     def __init__(
-        self, throttle: SourceThrottle, sources: Mapping[str, SourceSettings], settings: Settings
+        self,
+        throttle: SourceThrottle,
+        cookie_health: CookieHealth,
+        sources: Mapping[str, SourceSettings],
+        settings: Settings,
     ) -> None:
         self._throttle = throttle
+        self._cookie_health = cookie_health
         self._sources = sources
         self._settings = settings
         self._versions = Versions(settings)
 
     async def list_sources(self, _: ListSourcesRequest, __: Caller) -> ListSourcesResponse:
         open_breakers = await self._throttle.open_breakers([source.name for source in SOURCES])
+        cookies = await self._cookie_health.read()
         return ListSourcesResponse(
-            sources=[self._status(source, open_breakers.get(source.name)) for source in SOURCES]
+            sources=[
+                self._status(source, open_breakers.get(source.name), cookies.get(source.name))
+                for source in SOURCES
+            ]
         )
 
-    def _status(self, source: Source, breaker: OpenBreaker | None) -> SourceStatus:
+    def _status(
+        self, source: Source, breaker: OpenBreaker | None, cookies: CookiesStatus | None
+    ) -> SourceStatus:
         own = self._sources[source.name]
         status = SourceStatus(
             name=source.name,
@@ -45,7 +62,8 @@ class SourceService(Service):
             max_concurrency=own.concurrency,
             rate=own.rate,
             extractor_version=self._versions.version if source.uses_extractor else "",
-            has_cookies=own.cookies is not None,
+            has_cookies=cookies is not None,
+            cookies=cookies,
             has_proxy=bool(own.proxy),
         )
         if own.rate:

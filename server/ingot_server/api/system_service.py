@@ -18,6 +18,7 @@ from ingot_server.api.installation import Installation, InstallationState
 from ingot_server.api.quotas import Quotas
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
+from ingot_server.cookie_health import cookie_findings
 from ingot_server.errors import reason_name
 from ingot_server.findings import Finding, Level
 from ingot_server.jobs.placement import Work
@@ -55,6 +56,7 @@ class SystemService(Service):
             *_worker_problems(state, self._settings),
             *_problems([check_eviction(memory)]),
             *_source_problems(state.open_breakers),
+            *_problems(cookie_findings(state.cookies)),
         ]
         return GetSystemResponse(
             server_version=VERSION,

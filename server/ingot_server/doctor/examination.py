@@ -10,6 +10,7 @@ from ingot_server.api.authentication import Authentication
 from ingot_server.config import Settings
 from ingot_server.doctor.certificate import check_certificate
 from ingot_server.doctor.clocks import check_redis_clock, check_s3_clock
+from ingot_server.doctor.cookies import check_cookies
 from ingot_server.doctor.guard import check_egress
 from ingot_server.doctor.machine import (
     check_confinement,
@@ -37,7 +38,10 @@ async def examine(settings: Settings, *, unknown: Sequence[str] = ()) -> list[Fi
     It writes to Redis and S3 what every process writes when it starts, and removes it. It does not
     create the bucket.
     """
-    checks = (check_certificate, _check_redis, _check_queue, _check_s3, check_machine)
+    checks = (
+        *(check_certificate, check_cookies),
+        *(_check_redis, _check_queue, _check_s3, check_machine),
+    )
     found = await asyncio.gather(*(_guarded(check, settings) for check in checks))
     return [*check_settings(settings, unknown), *(each for part in found for each in part)]
 

@@ -8,6 +8,7 @@
               {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
               {"kind": "missing", "message": ...} for what could not,
               {"kind": "done"}
+    and       {"kind": "cookies_rejected"}, at any point before the last one
     or        {"kind": "failed", ...}, at any point: a `Report` of protocol.py
 
 The response to an empty request, {}, is {"kind": "version", "version": ...}, and the child ends.
@@ -59,6 +60,7 @@ import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
 from ingot_server.extractor import formats, radio, sandbox, sponsorblock
+from ingot_server.extractor.cookie_rejection import asks_to_sign_in, signed_out
 from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
 from ingot_server.extractor.fragments import replace_downloaders
@@ -124,6 +126,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
 
     def report_warning(self, message: str, only_once: bool = False) -> None:
         self.announced.note(message)
+        if signed_out(message):
+            _send(kind="cookies_rejected")
         super().report_warning(message, only_once)
 
     def write_debug(self, message: str, only_once: bool = False) -> None:
@@ -467,7 +471,10 @@ def _extract() -> None:
     except MemoryError:
         os._exit(70)
     except Exception as error:
-        _send(**(extraction.report(error) if extraction else report_of(error)))
+        report = extraction.report(error) if extraction else report_of(error)
+        if request.cookies_file and asks_to_sign_in(report["message"]):
+            _send(kind="cookies_rejected")
+        _send(**report)
 
 
 if __name__ == "__main__":

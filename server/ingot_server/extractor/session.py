@@ -52,6 +52,8 @@ class Session:
         self._request = request
         self._settings = settings
         self._version = version
+        self.cookies_rejected = False
+        """Whether a site answered as if nobody were signed in with the cookies of the session."""
         self._memory = MemoryWatchdog(child.pid, int(settings.extractor_memory))
 
     async def resolve(self) -> Resolved | Entries:
@@ -143,7 +145,7 @@ class Session:
         return tuple(found)
 
     async def _next(self, *watchdogs: RateWatchdog | MemoryWatchdog) -> dict[str, Any]:
-        reading = asyncio.create_task(_receive(self._child))
+        reading = asyncio.create_task(self._receive())
         try:
             while not reading.done():
                 await asyncio.wait([reading], timeout=min(each.interval for each in watchdogs))
@@ -157,6 +159,11 @@ class Session:
             raise too_large(int(self._settings.max_media_size)) from failure
         finally:
             await cancel_and_wait(reading)
+
+    async def _receive(self) -> dict[str, Any]:
+        while (message := await _receive(self._child))["kind"] == "cookies_rejected":
+            self.cookies_rejected = True
+        return message
 
 
 async def running_version(child: ChildProcess, settings: Settings) -> str:

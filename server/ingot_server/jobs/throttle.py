@@ -108,14 +108,6 @@ class SourceThrottle:
             __package__, "arguments.lua", "permits.lua", "throttle.lua"
         )
 
-    def cookies_for(self, source: str) -> str:
-        """Return the path of the source's cookies, or an empty string if it has none.
-
-        Send them only after an attempt without them failed with one of COOKIES_MAY_HELP. The file
-        is the operator's: a program that writes to its cookies must get a copy.
-        """
-        return str(self._settings(source).cookies or "")
-
     def proxy_for(self, source: str) -> str:
         """Return the source's own upstream proxy, or an empty string if it uses the common one."""
         return self._settings(source).proxy

@@ -104,6 +104,14 @@ BREAKER_OPEN: Final = Metric(
     "Whether the circuit breaker of the source is open, because it refuses the installation.",
     ("source",),
 )
+COOKIES: Final = Metric(
+    "ingot_source_cookies",
+    Kind.GAUGE,
+    Origin.INSTALLATION,
+    "1 for the state of a source's cookies, as ListSources names it, and 0 for the other states. "
+    "Only sources with cookies have it.",
+    ("source", "state"),
+)
 REDIS_USED: Final = Metric(
     "ingot_redis_used_bytes",
     Kind.GAUGE,

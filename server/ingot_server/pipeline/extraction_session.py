@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from ingot.v1.job_pb2 import IngestOptions
+from ingot_server.cookie_health import CookieHealth, SourceCookies
 from ingot_server.errors import Failure
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.session import Session
-from ingot_server.jobs.throttle import COOKIES_MAY_HELP, SourceThrottle
+from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.pipeline.attempt import Attempt
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.transfer.scratch import Scratch
@@ -26,12 +28,12 @@ class ExtractionSessions:
     def __init__(
         self,
         extractor: ExtractorPool,
-        throttle: SourceThrottle,
+        cookie_health: CookieHealth,
         egress: JobEgress,
         scratch: Scratch,
     ) -> None:
         self._extractor = extractor
-        self._throttle = throttle
+        self._cookie_health = cookie_health
         self._egress = egress
         self._scratch = scratch
 
@@ -50,12 +52,14 @@ class ExtractionSessions:
         source asks for cookies and has some, `use` runs a second time with them; otherwise cookies
         are never sent. The session of a `preview` is only for `resolve`.
         """
-        cookies = self._throttle.cookies_for(attempt.source.name)
         is_manifest = is_manifest or attempt.source.is_manifest
         try:
-            return await self._run_once(attempt, options, use, is_manifest, preview, "")
+            return await self._run_once(attempt, options, use, is_manifest, preview, None)
         except Failure as failure:
-            if not cookies or failure.reason not in COOKIES_MAY_HELP:
+            if failure.reason not in COOKIES_MAY_HELP:
+                raise
+            cookies = await self._cookie_health.of(attempt.source.name)
+            if cookies is None:
                 raise
         return await self._run_once(attempt, options, use, is_manifest, preview, cookies)
 
@@ -66,7 +70,7 @@ class ExtractionSessions:
         use: Callable[[Session, Path], Awaitable[_Result]],
         is_manifest: bool,
         preview: bool,
-        cookies: str,
+        cookies: SourceCookies | None,
     ) -> _Result:
         job = attempt.job
         async with (
@@ -83,11 +87,27 @@ class ExtractionSessions:
                 preview=preview,
             ) as session,
         ):
-            return await use(session, folder)
+            if cookies is None:
+                return await use(session, folder)
+            try:
+                result = await use(session, folder)
+            except Failure:
+                if session.cookies_rejected:
+                    await self._record(attempt, cookies, accepted=False)
+                raise
+            await self._record(attempt, cookies, accepted=not session.cookies_rejected)
+            return result
+
+    async def _record(self, attempt: Attempt, cookies: SourceCookies, *, accepted: bool) -> None:
+        # The outcome of the job matters more than what the page of sources shows.
+        with contextlib.suppress(Failure):
+            await self._cookie_health.record(
+                cookies, attempt.identity.requested_url, accepted=accepted
+            )
 
 
-async def _copy_cookies(folder: Path, cookies: str) -> str:
+async def _copy_cookies(folder: Path, cookies: SourceCookies | None) -> str:
     """Return a copy of the cookies file, because yt-dlp writes to it; empty if there is none."""
-    if not cookies:
+    if cookies is None:
         return ""
-    return str(await asyncio.to_thread(shutil.copyfile, cookies, folder / "cookies"))
+    return str(await asyncio.to_thread(shutil.copyfile, cookies.path, folder / "cookies"))

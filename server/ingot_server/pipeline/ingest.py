@@ -78,7 +78,7 @@ class Pipeline:
         catalog, blobs, scratch = context.catalog, context.blobs, context.scratch
         settings = context.settings
         egress = JobEgress(settings, context.egress, context.throttle, context.job_bytes)
-        sessions = ExtractionSessions(context.extractor, context.throttle, egress, scratch)
+        sessions = ExtractionSessions(context.extractor, context.cookie_health, egress, scratch)
         landing = Landing(catalog, blobs, context.prober, settings)
         self._extractor = ExtractorFetcher(
             sessions, context.playlists, landing, catalog, blobs, scratch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingot_server.config import Settings
+from ingot_server.cookie_health import CookieHealth
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.intake import Intake
@@ -35,6 +36,7 @@ class WorkerContext:
     prober: Prober
     extractor: ExtractorPool
     throttle: SourceThrottle
+    cookie_health: CookieHealth
     previews: Previews
     job_bytes: JobBytes
     playlists: Playlists

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -135,6 +135,10 @@ class Source(Protocol):
     def has_side_files(self) -> bool:
         """Whether its media may have side files, such as subtitles and thumbnails."""
 
+    @property
+    def login_cookies(self) -> Sequence[Collection[str]]:
+        """Which cookies say who is signed in: one of each group. Empty if that is not known."""
+
     def identify(self, url: str) -> Identity | None:
         """Return what `url` names at this source, or None if the URL belongs to another source.
 
@@ -161,6 +165,7 @@ class SourceDefaults:
     has_selections: bool = False
     offers_audio_only: bool = False
     has_side_files: bool = False
+    login_cookies: Sequence[Collection[str]] = ()
 
 
 @runtime_checkable

@@ -77,6 +77,8 @@ class YouTubeSource(SourceDefaults):
     has_selections = True
     offers_audio_only = True
     has_side_files = True
+    # As yt-dlp tells, in extractor/youtube/_base.py.
+    login_cookies = (("LOGIN_INFO",), ("SAPISID", "__Secure-1PAPISID", "__Secure-3PAPISID"))
 
     def identify(self, url: str) -> Identity | None:
         link = _Link.of(url)

@@ -17,6 +17,7 @@ from ingot.v1.source_service_pb2 import ListSourcesRequest
 from ingot_server.api.caller import Caller
 from ingot_server.api.source_service import SourceService
 from ingot_server.config import Settings
+from ingot_server.cookie_health import CookieHealth
 from ingot_server.extractor.update import UpdateRequest, update, use
 from ingot_server.extractor.versions import ExtractorError, Versions
 from ingot_server.jobs.records import Records
@@ -185,7 +186,10 @@ async def test_jobs_and_sources_name_the_version_in_use(
         await worker.run_job(job.id)
         ended = await records.get(job.id)
         service = SourceService(
-            SourceThrottle(redis, SOURCE_SETTINGS, settings), SOURCE_SETTINGS, settings
+            SourceThrottle(redis, SOURCE_SETTINGS, settings),
+            CookieHealth(redis, SOURCE_SETTINGS),
+            SOURCE_SETTINGS,
+            settings,
         )
         listed = await service.list_sources(ListSourcesRequest(), Caller("unix:"))
     finally:

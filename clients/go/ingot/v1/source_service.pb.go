@@ -80,6 +80,75 @@ func (SourceStatus_Health) EnumDescriptor() ([]byte, []int) {
 	return file_ingot_v1_source_service_proto_rawDescGZIP(), []int{2, 0}
 }
 
+// Whether cookies can be used.
+type CookiesStatus_State int32
+
+const (
+	// Never sent.
+	CookiesStatus_STATE_UNSPECIFIED CookiesStatus_State = 0
+	// Neither the file nor an answer of a site tells.
+	CookiesStatus_STATE_UNKNOWN CookiesStatus_State = 1
+	// They have not expired, or a site has accepted them.
+	CookiesStatus_STATE_VALID CookiesStatus_State = 2
+	// They are valid, and expire within seven days.
+	CookiesStatus_STATE_EXPIRING CookiesStatus_State = 3
+	// They have expired.
+	CookiesStatus_STATE_EXPIRED CookiesStatus_State = 4
+	// A site has answered as if nobody were signed in, or said that they are no longer valid.
+	CookiesStatus_STATE_REJECTED CookiesStatus_State = 5
+	// Their file is missing or damaged, so jobs run without them.
+	CookiesStatus_STATE_UNREADABLE CookiesStatus_State = 6
+)
+
+// Enum value maps for CookiesStatus_State.
+var (
+	CookiesStatus_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_UNKNOWN",
+		2: "STATE_VALID",
+		3: "STATE_EXPIRING",
+		4: "STATE_EXPIRED",
+		5: "STATE_REJECTED",
+		6: "STATE_UNREADABLE",
+	}
+	CookiesStatus_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_UNKNOWN":     1,
+		"STATE_VALID":       2,
+		"STATE_EXPIRING":    3,
+		"STATE_EXPIRED":     4,
+		"STATE_REJECTED":    5,
+		"STATE_UNREADABLE":  6,
+	}
+)
+
+func (x CookiesStatus_State) Enum() *CookiesStatus_State {
+	p := new(CookiesStatus_State)
+	*p = x
+	return p
+}
+
+func (x CookiesStatus_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CookiesStatus_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_ingot_v1_source_service_proto_enumTypes[1].Descriptor()
+}
+
+func (CookiesStatus_State) Type() protoreflect.EnumType {
+	return &file_ingot_v1_source_service_proto_enumTypes[1]
+}
+
+func (x CookiesStatus_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CookiesStatus_State.Descriptor instead.
+func (CookiesStatus_State) EnumDescriptor() ([]byte, []int) {
+	return file_ingot_v1_source_service_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // The empty request of ListSources.
 type ListSourcesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -188,7 +257,9 @@ type SourceStatus struct {
 	// Whether it uses cookies for media that needs them.
 	HasCookies bool `protobuf:"varint,10,opt,name=has_cookies,json=hasCookies,proto3" json:"has_cookies,omitempty"`
 	// Whether it uses a proxy of its own.
-	HasProxy      bool `protobuf:"varint,11,opt,name=has_proxy,json=hasProxy,proto3" json:"has_proxy,omitempty"`
+	HasProxy bool `protobuf:"varint,11,opt,name=has_proxy,json=hasProxy,proto3" json:"has_proxy,omitempty"`
+	// Its cookies. Set if it has any.
+	Cookies       *CookiesStatus `protobuf:"bytes,12,opt,name=cookies,proto3" json:"cookies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,6 +371,95 @@ func (x *SourceStatus) GetHasProxy() bool {
 	return false
 }
 
+func (x *SourceStatus) GetCookies() *CookiesStatus {
+	if x != nil {
+		return x.Cookies
+	}
+	return nil
+}
+
+// The cookies that the operator gave a source, without their values.
+type CookiesStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether they can be used, as far as their file and the answers of sites to jobs tell.
+	State CookiesStatus_State `protobuf:"varint,1,opt,name=state,proto3,enum=ingot.v1.CookiesStatus_State" json:"state,omitempty"`
+	// When they expire, as their file says. Unset if it does not say, as for session cookies.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// When a site last accepted or rejected them. Unset if none has since the file changed.
+	AnswerTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=answer_time,json=answerTime,proto3" json:"answer_time,omitempty"`
+	// What is the matter, for people. Empty if the state is VALID.
+	Summary string `protobuf:"bytes,4,opt,name=summary,proto3" json:"summary,omitempty"`
+	// What to do about it, for people. Empty if there is nothing to do.
+	Remedy        string `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CookiesStatus) Reset() {
+	*x = CookiesStatus{}
+	mi := &file_ingot_v1_source_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CookiesStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CookiesStatus) ProtoMessage() {}
+
+func (x *CookiesStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_source_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CookiesStatus.ProtoReflect.Descriptor instead.
+func (*CookiesStatus) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_source_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CookiesStatus) GetState() CookiesStatus_State {
+	if x != nil {
+		return x.State
+	}
+	return CookiesStatus_STATE_UNSPECIFIED
+}
+
+func (x *CookiesStatus) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *CookiesStatus) GetAnswerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AnswerTime
+	}
+	return nil
+}
+
+func (x *CookiesStatus) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *CookiesStatus) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 var File_ingot_v1_source_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_source_service_proto_rawDesc = "" +
@@ -307,7 +467,7 @@ const file_ingot_v1_source_service_proto_rawDesc = "" +
 	"\x1dingot/v1/source_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\x1a\x14ingot/v1/scope.proto\"\x14\n" +
 	"\x12ListSourcesRequest\"G\n" +
 	"\x13ListSourcesResponse\x120\n" +
-	"\asources\x18\x01 \x03(\v2\x16.ingot.v1.SourceStatusR\asources\"\xa1\x04\n" +
+	"\asources\x18\x01 \x03(\v2\x16.ingot.v1.SourceStatusR\asources\"\xd4\x04\n" +
 	"\fSourceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccepts\x18\x02 \x03(\tR\aaccepts\x125\n" +
@@ -323,12 +483,29 @@ const file_ingot_v1_source_service_proto_rawDesc = "" +
 	"\vhas_cookies\x18\n" +
 	" \x01(\bR\n" +
 	"hasCookies\x12\x1b\n" +
-	"\thas_proxy\x18\v \x01(\bR\bhasProxy\"c\n" +
+	"\thas_proxy\x18\v \x01(\bR\bhasProxy\x121\n" +
+	"\acookies\x18\f \x01(\v2\x17.ingot.v1.CookiesStatusR\acookies\"c\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x01\x12\x12\n" +
 	"\x0eHEALTH_BLOCKED\x10\x02\x12\x19\n" +
-	"\x15HEALTH_NOT_CONFIGURED\x10\x032d\n" +
+	"\x15HEALTH_NOT_CONFIGURED\x10\x03\"\x86\x03\n" +
+	"\rCookiesStatus\x123\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1d.ingot.v1.CookiesStatus.StateR\x05state\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12;\n" +
+	"\vanswer_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"answerTime\x12\x18\n" +
+	"\asummary\x18\x04 \x01(\tR\asummary\x12\x16\n" +
+	"\x06remedy\x18\x05 \x01(\tR\x06remedy\"\x93\x01\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSTATE_UNKNOWN\x10\x01\x12\x0f\n" +
+	"\vSTATE_VALID\x10\x02\x12\x12\n" +
+	"\x0eSTATE_EXPIRING\x10\x03\x12\x11\n" +
+	"\rSTATE_EXPIRED\x10\x04\x12\x12\n" +
+	"\x0eSTATE_REJECTED\x10\x05\x12\x14\n" +
+	"\x10STATE_UNREADABLE\x10\x062d\n" +
 	"\rSourceService\x12S\n" +
 	"\vListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01Bp\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x12SourceServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
@@ -345,30 +522,36 @@ func file_ingot_v1_source_service_proto_rawDescGZIP() []byte {
 	return file_ingot_v1_source_service_proto_rawDescData
 }
 
-var file_ingot_v1_source_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ingot_v1_source_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_ingot_v1_source_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_ingot_v1_source_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_ingot_v1_source_service_proto_goTypes = []any{
 	(SourceStatus_Health)(0),      // 0: ingot.v1.SourceStatus.Health
-	(*ListSourcesRequest)(nil),    // 1: ingot.v1.ListSourcesRequest
-	(*ListSourcesResponse)(nil),   // 2: ingot.v1.ListSourcesResponse
-	(*SourceStatus)(nil),          // 3: ingot.v1.SourceStatus
-	(Reason)(0),                   // 4: ingot.v1.Reason
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(CookiesStatus_State)(0),      // 1: ingot.v1.CookiesStatus.State
+	(*ListSourcesRequest)(nil),    // 2: ingot.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),   // 3: ingot.v1.ListSourcesResponse
+	(*SourceStatus)(nil),          // 4: ingot.v1.SourceStatus
+	(*CookiesStatus)(nil),         // 5: ingot.v1.CookiesStatus
+	(Reason)(0),                   // 6: ingot.v1.Reason
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
 }
 var file_ingot_v1_source_service_proto_depIdxs = []int32{
-	3, // 0: ingot.v1.ListSourcesResponse.sources:type_name -> ingot.v1.SourceStatus
-	0, // 1: ingot.v1.SourceStatus.health:type_name -> ingot.v1.SourceStatus.Health
-	4, // 2: ingot.v1.SourceStatus.reason:type_name -> ingot.v1.Reason
-	5, // 3: ingot.v1.SourceStatus.retry_time:type_name -> google.protobuf.Timestamp
-	6, // 4: ingot.v1.SourceStatus.rate_period:type_name -> google.protobuf.Duration
-	1, // 5: ingot.v1.SourceService.ListSources:input_type -> ingot.v1.ListSourcesRequest
-	2, // 6: ingot.v1.SourceService.ListSources:output_type -> ingot.v1.ListSourcesResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4,  // 0: ingot.v1.ListSourcesResponse.sources:type_name -> ingot.v1.SourceStatus
+	0,  // 1: ingot.v1.SourceStatus.health:type_name -> ingot.v1.SourceStatus.Health
+	6,  // 2: ingot.v1.SourceStatus.reason:type_name -> ingot.v1.Reason
+	7,  // 3: ingot.v1.SourceStatus.retry_time:type_name -> google.protobuf.Timestamp
+	8,  // 4: ingot.v1.SourceStatus.rate_period:type_name -> google.protobuf.Duration
+	5,  // 5: ingot.v1.SourceStatus.cookies:type_name -> ingot.v1.CookiesStatus
+	1,  // 6: ingot.v1.CookiesStatus.state:type_name -> ingot.v1.CookiesStatus.State
+	7,  // 7: ingot.v1.CookiesStatus.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: ingot.v1.CookiesStatus.answer_time:type_name -> google.protobuf.Timestamp
+	2,  // 9: ingot.v1.SourceService.ListSources:input_type -> ingot.v1.ListSourcesRequest
+	3,  // 10: ingot.v1.SourceService.ListSources:output_type -> ingot.v1.ListSourcesResponse
+	10, // [10:11] is the sub-list for method output_type
+	9,  // [9:10] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_source_service_proto_init() }
@@ -383,8 +566,8 @@ func file_ingot_v1_source_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_source_service_proto_rawDesc), len(file_ingot_v1_source_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   3,
+			NumEnums:      2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,7 +28,7 @@ from ingot.v1 import reason_pb2 as ingot_dot_v1_dot_reason__pb2
 from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/source_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\x1a\x14ingot/v1/scope.proto\"\x14\n\x12ListSourcesRequest\"G\n\x13ListSourcesResponse\x12\x30\n\x07sources\x18\x01 \x03(\x0b\x32\x16.ingot.v1.SourceStatusR\x07sources\"\xa1\x04\n\x0cSourceStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x61\x63\x63\x65pts\x18\x02 \x03(\tR\x07\x61\x63\x63\x65pts\x12\x35\n\x06health\x18\x03 \x01(\x0e\x32\x1d.ingot.v1.SourceStatus.HealthR\x06health\x12(\n\x06reason\x18\x04 \x01(\x0e\x32\x10.ingot.v1.ReasonR\x06reason\x12\x39\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tretryTime\x12\'\n\x0fmax_concurrency\x18\x06 \x01(\x05R\x0emaxConcurrency\x12\x12\n\x04rate\x18\x07 \x01(\x05R\x04rate\x12:\n\x0brate_period\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\nratePeriod\x12+\n\x11\x65xtractor_version\x18\t \x01(\tR\x10\x65xtractorVersion\x12\x1f\n\x0bhas_cookies\x18\n \x01(\x08R\nhasCookies\x12\x1b\n\thas_proxy\x18\x0b \x01(\x08R\x08hasProxy\"c\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_HEALTHY\x10\x01\x12\x12\n\x0eHEALTH_BLOCKED\x10\x02\x12\x19\n\x15HEALTH_NOT_CONFIGURED\x10\x03\x32\x64\n\rSourceService\x12S\n\x0bListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SourceServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/source_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\x1a\x14ingot/v1/scope.proto\"\x14\n\x12ListSourcesRequest\"G\n\x13ListSourcesResponse\x12\x30\n\x07sources\x18\x01 \x03(\x0b\x32\x16.ingot.v1.SourceStatusR\x07sources\"\xd4\x04\n\x0cSourceStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x61\x63\x63\x65pts\x18\x02 \x03(\tR\x07\x61\x63\x63\x65pts\x12\x35\n\x06health\x18\x03 \x01(\x0e\x32\x1d.ingot.v1.SourceStatus.HealthR\x06health\x12(\n\x06reason\x18\x04 \x01(\x0e\x32\x10.ingot.v1.ReasonR\x06reason\x12\x39\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tretryTime\x12\'\n\x0fmax_concurrency\x18\x06 \x01(\x05R\x0emaxConcurrency\x12\x12\n\x04rate\x18\x07 \x01(\x05R\x04rate\x12:\n\x0brate_period\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\nratePeriod\x12+\n\x11\x65xtractor_version\x18\t \x01(\tR\x10\x65xtractorVersion\x12\x1f\n\x0bhas_cookies\x18\n \x01(\x08R\nhasCookies\x12\x1b\n\thas_proxy\x18\x0b \x01(\x08R\x08hasProxy\x12\x31\n\x07\x63ookies\x18\x0c \x01(\x0b\x32\x17.ingot.v1.CookiesStatusR\x07\x63ookies\"c\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_HEALTHY\x10\x01\x12\x12\n\x0eHEALTH_BLOCKED\x10\x02\x12\x19\n\x15HEALTH_NOT_CONFIGURED\x10\x03\"\x86\x03\n\rCookiesStatus\x12\x33\n\x05state\x18\x01 \x01(\x0e\x32\x1d.ingot.v1.CookiesStatus.StateR\x05state\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0b\x61nswer_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nanswerTime\x12\x18\n\x07summary\x18\x04 \x01(\tR\x07summary\x12\x16\n\x06remedy\x18\x05 \x01(\tR\x06remedy\"\x93\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_UNKNOWN\x10\x01\x12\x0f\n\x0bSTATE_VALID\x10\x02\x12\x12\n\x0eSTATE_EXPIRING\x10\x03\x12\x11\n\rSTATE_EXPIRED\x10\x04\x12\x12\n\x0eSTATE_REJECTED\x10\x05\x12\x14\n\x10STATE_UNREADABLE\x10\x06\x32\x64\n\rSourceService\x12S\n\x0bListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SourceServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +43,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSOURCESRESPONSE']._serialized_start=175
   _globals['_LISTSOURCESRESPONSE']._serialized_end=246
   _globals['_SOURCESTATUS']._serialized_start=249
-  _globals['_SOURCESTATUS']._serialized_end=794
-  _globals['_SOURCESTATUS_HEALTH']._serialized_start=695
-  _globals['_SOURCESTATUS_HEALTH']._serialized_end=794
-  _globals['_SOURCESERVICE']._serialized_start=796
-  _globals['_SOURCESERVICE']._serialized_end=896
+  _globals['_SOURCESTATUS']._serialized_end=845
+  _globals['_SOURCESTATUS_HEALTH']._serialized_start=746
+  _globals['_SOURCESTATUS_HEALTH']._serialized_end=845
+  _globals['_COOKIESSTATUS']._serialized_start=848
+  _globals['_COOKIESSTATUS']._serialized_end=1238
+  _globals['_COOKIESSTATUS_STATE']._serialized_start=1091
+  _globals['_COOKIESSTATUS_STATE']._serialized_end=1238
+  _globals['_SOURCESERVICE']._serialized_start=1240
+  _globals['_SOURCESERVICE']._serialized_end=1340
 # @@protoc_insertion_point(module_scope)

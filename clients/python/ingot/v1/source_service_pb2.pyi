@@ -107,6 +107,7 @@ class SourceStatus(_message.Message):
     EXTRACTOR_VERSION_FIELD_NUMBER: _builtins.int
     HAS_COOKIES_FIELD_NUMBER: _builtins.int
     HAS_PROXY_FIELD_NUMBER: _builtins.int
+    COOKIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, as in Media.source.name."""
     health: Global___SourceStatus.Health.ValueType
@@ -137,6 +138,10 @@ class SourceStatus(_message.Message):
     def rate_period(self) -> _duration_pb2.Duration:
         """Period that `rate` applies to. Unset if there is no rate limit."""
 
+    @_builtins.property
+    def cookies(self) -> Global___CookiesStatus:
+        """Its cookies. Set if it has any."""
+
     def __init__(
         self,
         *,
@@ -151,11 +156,93 @@ class SourceStatus(_message.Message):
         extractor_version: _builtins.str = ...,
         has_cookies: _builtins.bool = ...,
         has_proxy: _builtins.bool = ...,
+        cookies: Global___CookiesStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_period", b"rate_period", "retry_time", b"retry_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cookies", b"cookies", "rate_period", b"rate_period", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts", b"accepts", "extractor_version", b"extractor_version", "has_cookies", b"has_cookies", "has_proxy", b"has_proxy", "health", b"health", "max_concurrency", b"max_concurrency", "name", b"name", "rate", b"rate", "rate_period", b"rate_period", "reason", b"reason", "retry_time", b"retry_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts", b"accepts", "cookies", b"cookies", "extractor_version", b"extractor_version", "has_cookies", b"has_cookies", "has_proxy", b"has_proxy", "health", b"health", "max_concurrency", b"max_concurrency", "name", b"name", "rate", b"rate", "rate_period", b"rate_period", "reason", b"reason", "retry_time", b"retry_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceStatus: _TypeAlias = SourceStatus  # noqa: Y015
+
+@_typing.final
+class CookiesStatus(_message.Message):
+    """The cookies that the operator gave a source, without their values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CookiesStatus._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: CookiesStatus._State.ValueType  # 0
+        """Never sent."""
+        STATE_UNKNOWN: CookiesStatus._State.ValueType  # 1
+        """Neither the file nor an answer of a site tells."""
+        STATE_VALID: CookiesStatus._State.ValueType  # 2
+        """They have not expired, or a site has accepted them."""
+        STATE_EXPIRING: CookiesStatus._State.ValueType  # 3
+        """They are valid, and expire within seven days."""
+        STATE_EXPIRED: CookiesStatus._State.ValueType  # 4
+        """They have expired."""
+        STATE_REJECTED: CookiesStatus._State.ValueType  # 5
+        """A site has answered as if nobody were signed in, or said that they are no longer valid."""
+        STATE_UNREADABLE: CookiesStatus._State.ValueType  # 6
+        """Their file is missing or damaged, so jobs run without them."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Whether cookies can be used."""
+
+    STATE_UNSPECIFIED: CookiesStatus.State.ValueType  # 0
+    """Never sent."""
+    STATE_UNKNOWN: CookiesStatus.State.ValueType  # 1
+    """Neither the file nor an answer of a site tells."""
+    STATE_VALID: CookiesStatus.State.ValueType  # 2
+    """They have not expired, or a site has accepted them."""
+    STATE_EXPIRING: CookiesStatus.State.ValueType  # 3
+    """They are valid, and expire within seven days."""
+    STATE_EXPIRED: CookiesStatus.State.ValueType  # 4
+    """They have expired."""
+    STATE_REJECTED: CookiesStatus.State.ValueType  # 5
+    """A site has answered as if nobody were signed in, or said that they are no longer valid."""
+    STATE_UNREADABLE: CookiesStatus.State.ValueType  # 6
+    """Their file is missing or damaged, so jobs run without them."""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    state: Global___CookiesStatus.State.ValueType
+    """Whether they can be used, as far as their file and the answers of sites to jobs tell."""
+    summary: _builtins.str
+    """What is the matter, for people. Empty if the state is VALID."""
+    remedy: _builtins.str
+    """What to do about it, for people. Empty if there is nothing to do."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When they expire, as their file says. Unset if it does not say, as for session cookies."""
+
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp:
+        """When a site last accepted or rejected them. Unset if none has since the file changed."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___CookiesStatus.State.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+        summary: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "expire_time", b"expire_time", "remedy", b"remedy", "state", b"state", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CookiesStatus: _TypeAlias = CookiesStatus  # noqa: Y015

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/source_service.proto.
  */
 export const file_ingot_v1_source_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1pbmdvdC92MS9zb3VyY2Vfc2VydmljZS5wcm90bxIIaW5nb3QudjEiFAoSTGlzdFNvdXJjZXNSZXF1ZXN0Ij4KE0xpc3RTb3VyY2VzUmVzcG9uc2USJwoHc291cmNlcxgBIAMoCzIWLmluZ290LnYxLlNvdXJjZVN0YXR1cyKtAwoMU291cmNlU3RhdHVzEgwKBG5hbWUYASABKAkSDwoHYWNjZXB0cxgCIAMoCRItCgZoZWFsdGgYAyABKA4yHS5pbmdvdC52MS5Tb3VyY2VTdGF0dXMuSGVhbHRoEiAKBnJlYXNvbhgEIAEoDjIQLmluZ290LnYxLlJlYXNvbhIuCgpyZXRyeV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9tYXhfY29uY3VycmVuY3kYBiABKAUSDAoEcmF0ZRgHIAEoBRIuCgtyYXRlX3BlcmlvZBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFleHRyYWN0b3JfdmVyc2lvbhgJIAEoCRITCgtoYXNfY29va2llcxgKIAEoCBIRCgloYXNfcHJveHkYCyABKAgiYwoGSGVhbHRoEhYKEkhFQUxUSF9VTlNQRUNJRklFRBAAEhIKDkhFQUxUSF9IRUFMVEhZEAESEgoOSEVBTFRIX0JMT0NLRUQQAhIZChVIRUFMVEhfTk9UX0NPTkZJR1VSRUQQAzJkCg1Tb3VyY2VTZXJ2aWNlElMKC0xpc3RTb3VyY2VzEhwuaW5nb3QudjEuTGlzdFNvdXJjZXNSZXF1ZXN0Gh0uaW5nb3QudjEuTGlzdFNvdXJjZXNSZXNwb25zZSIHkAIB8OcYAUJwCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCElNvdXJjZVNlcnZpY2VQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_reason, file_ingot_v1_scope]);
+  fileDesc("Ch1pbmdvdC92MS9zb3VyY2Vfc2VydmljZS5wcm90bxIIaW5nb3QudjEiFAoSTGlzdFNvdXJjZXNSZXF1ZXN0Ij4KE0xpc3RTb3VyY2VzUmVzcG9uc2USJwoHc291cmNlcxgBIAMoCzIWLmluZ290LnYxLlNvdXJjZVN0YXR1cyLXAwoMU291cmNlU3RhdHVzEgwKBG5hbWUYASABKAkSDwoHYWNjZXB0cxgCIAMoCRItCgZoZWFsdGgYAyABKA4yHS5pbmdvdC52MS5Tb3VyY2VTdGF0dXMuSGVhbHRoEiAKBnJlYXNvbhgEIAEoDjIQLmluZ290LnYxLlJlYXNvbhIuCgpyZXRyeV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9tYXhfY29uY3VycmVuY3kYBiABKAUSDAoEcmF0ZRgHIAEoBRIuCgtyYXRlX3BlcmlvZBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFleHRyYWN0b3JfdmVyc2lvbhgJIAEoCRITCgtoYXNfY29va2llcxgKIAEoCBIRCgloYXNfcHJveHkYCyABKAgSKAoHY29va2llcxgMIAEoCzIXLmluZ290LnYxLkNvb2tpZXNTdGF0dXMiYwoGSGVhbHRoEhYKEkhFQUxUSF9VTlNQRUNJRklFRBAAEhIKDkhFQUxUSF9IRUFMVEhZEAESEgoOSEVBTFRIX0JMT0NLRUQQAhIZChVIRUFMVEhfTk9UX0NPTkZJR1VSRUQQAyLWAgoNQ29va2llc1N0YXR1cxIsCgVzdGF0ZRgBIAEoDjIdLmluZ290LnYxLkNvb2tpZXNTdGF0dXMuU3RhdGUSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2Fuc3dlcl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdzdW1tYXJ5GAQgASgJEg4KBnJlbWVkeRgFIAEoCSKTAQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIRCg1TVEFURV9VTktOT1dOEAESDwoLU1RBVEVfVkFMSUQQAhISCg5TVEFURV9FWFBJUklORxADEhEKDVNUQVRFX0VYUElSRUQQBBISCg5TVEFURV9SRUpFQ1RFRBAFEhQKEFNUQVRFX1VOUkVBREFCTEUQBjJkCg1Tb3VyY2VTZXJ2aWNlElMKC0xpc3RTb3VyY2VzEhwuaW5nb3QudjEuTGlzdFNvdXJjZXNSZXF1ZXN0Gh0uaW5nb3QudjEuTGlzdFNvdXJjZXNSZXNwb25zZSIHkAIB8OcYAUJwCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCElNvdXJjZVNlcnZpY2VQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_reason, file_ingot_v1_scope]);
 
 /**
  * The empty request of ListSources.
@@ -136,6 +136,13 @@ export type SourceStatus = Message<"ingot.v1.SourceStatus"> & {
    * @generated from field: bool has_proxy = 11;
    */
   hasProxy: boolean;
+
+  /**
+   * Its cookies. Set if it has any.
+   *
+   * @generated from field: ingot.v1.CookiesStatus cookies = 12;
+   */
+  cookies?: CookiesStatus | undefined;
 };
 
 /**
@@ -185,6 +192,117 @@ export enum SourceStatus_Health {
  */
 export const SourceStatus_HealthSchema: GenEnum<SourceStatus_Health> = /*@__PURE__*/
   enumDesc(file_ingot_v1_source_service, 2, 0);
+
+/**
+ * The cookies that the operator gave a source, without their values.
+ *
+ * @generated from message ingot.v1.CookiesStatus
+ */
+export type CookiesStatus = Message<"ingot.v1.CookiesStatus"> & {
+  /**
+   * Whether they can be used, as far as their file and the answers of sites to jobs tell.
+   *
+   * @generated from field: ingot.v1.CookiesStatus.State state = 1;
+   */
+  state: CookiesStatus_State;
+
+  /**
+   * When they expire, as their file says. Unset if it does not say, as for session cookies.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 2;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * When a site last accepted or rejected them. Unset if none has since the file changed.
+   *
+   * @generated from field: google.protobuf.Timestamp answer_time = 3;
+   */
+  answerTime?: Timestamp | undefined;
+
+  /**
+   * What is the matter, for people. Empty if the state is VALID.
+   *
+   * @generated from field: string summary = 4;
+   */
+  summary: string;
+
+  /**
+   * What to do about it, for people. Empty if there is nothing to do.
+   *
+   * @generated from field: string remedy = 5;
+   */
+  remedy: string;
+};
+
+/**
+ * Describes the message ingot.v1.CookiesStatus.
+ * Use `create(CookiesStatusSchema)` to create a new message.
+ */
+export const CookiesStatusSchema: GenMessage<CookiesStatus> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_source_service, 3);
+
+/**
+ * Whether cookies can be used.
+ *
+ * @generated from enum ingot.v1.CookiesStatus.State
+ */
+export enum CookiesStatus_State {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Neither the file nor an answer of a site tells.
+   *
+   * @generated from enum value: STATE_UNKNOWN = 1;
+   */
+  UNKNOWN = 1,
+
+  /**
+   * They have not expired, or a site has accepted them.
+   *
+   * @generated from enum value: STATE_VALID = 2;
+   */
+  VALID = 2,
+
+  /**
+   * They are valid, and expire within seven days.
+   *
+   * @generated from enum value: STATE_EXPIRING = 3;
+   */
+  EXPIRING = 3,
+
+  /**
+   * They have expired.
+   *
+   * @generated from enum value: STATE_EXPIRED = 4;
+   */
+  EXPIRED = 4,
+
+  /**
+   * A site has answered as if nobody were signed in, or said that they are no longer valid.
+   *
+   * @generated from enum value: STATE_REJECTED = 5;
+   */
+  REJECTED = 5,
+
+  /**
+   * Their file is missing or damaged, so jobs run without them.
+   *
+   * @generated from enum value: STATE_UNREADABLE = 6;
+   */
+  UNREADABLE = 6,
+}
+
+/**
+ * Describes the enum ingot.v1.CookiesStatus.State.
+ */
+export const CookiesStatus_StateSchema: GenEnum<CookiesStatus_State> = /*@__PURE__*/
+  enumDesc(file_ingot_v1_source_service, 3, 0);
 
 /**
  * Describes the sources that media can come from.
