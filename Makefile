@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos chaos-report chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dashboard dashboard check-site site check-dockerfile check-stubs check-clients screenshots format generate generate-clients
+.PHONY: check-dashboard dashboard check-site site check-dockerfile check-stubs check-clients screenshots recording format generate generate-clients
 .PHONY: lock sbom audit freeze bench
 
 VENV := .venv/bin
@@ -137,6 +137,9 @@ site: install-dev $(SITE)/installed ## Build the site of the documentation in .c
 check-site: site ## Check that MkDocs and its successor build the site, with all pages and without a broken link
 	rm -rf $(SITE)/copy && mkdir $(SITE)/copy && cp -r mkdocs.yml docs $(SITE)/copy
 	cd $(SITE)/copy && ../venv/bin/zensical build --strict
+
+recording: install-dev $(SITE)/installed ## Record `make demo` in a terminal, into docs/images
+	$(SITE)/venv/bin/python docs/recording.py
 
 format: install-dev ## Format all code
 	ruff check --fix

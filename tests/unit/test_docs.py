@@ -1,9 +1,11 @@
 """What the documentation lists is what there is."""
 
 import dataclasses
+import json
 import re
 import runpy
 from datetime import timedelta
+from xml.etree import ElementTree
 
 import pytest
 
@@ -89,6 +91,17 @@ def test_the_pictures_are_what_their_script_draws() -> None:
     script = runpy.run_path(str(DOCS / "pictures.py"))
     for name, draw in script["PICTURES"].items():
         assert (DOCS / "images" / name).read_text() == str(draw()), "python docs/pictures.py"
+
+
+def test_the_recording_is_an_asciicast_and_a_picture_of_its_last_line() -> None:
+    header, *events = map(json.loads, (DOCS / "images/demo.cast").read_text().splitlines())
+    times = [at for at, kind, _ in events if kind == "o"]
+    picture = ElementTree.parse(DOCS / "images/demo.svg")
+
+    assert header["version"] == 2
+    assert times == sorted(times)
+    assert len(times) == len(events)
+    assert events[-1][2].strip() in "".join(picture.getroot().itertext())
 
 
 def test_the_navigation_of_the_site_has_every_page() -> None:
