@@ -12,7 +12,8 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,25 @@ class Session:
                 self.words[word] = found[-1][1]
         self.compare(command)
 
+    @asynccontextmanager
+    async def running(self, text: str, last_line: str) -> AsyncIterator[str]:
+        """Run a command until the context ends. The context gets what it printed up to a line."""
+        process = await self._start(self._replace(text))
+        assert process.stdout is not None
+        printed = ""
+        try:
+            async for line in process.stdout:
+                printed += line.decode()
+                if re.match(last_line, line.decode()):
+                    break
+            else:
+                raise AssertionError(printed)
+            yield printed
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGINT)
+                await process.communicate()
+
     def compare(self, command: Command) -> None:
         """Compare the last output with what the page shows after a command."""
         shown = self._replace(command.shown)
@@ -83,16 +103,7 @@ class Session:
 
     async def _execute(self, text: str, *, interrupted: bool) -> int | None:
         """Run a command, keep what it prints, and return its exit code."""
-        script = "\n".join(["set -o pipefail", *self._definitions, text])
-        process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", script),
-            cwd=self.directory,
-            env={**os.environ, **self.environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = await self._start(text)
         assert process.stdout is not None
         try:
             first = await process.stdout.readline()
@@ -105,6 +116,18 @@ class Session:
                 os.killpg(process.pid, signal.SIGKILL)
         self.output = (first + rest).decode()
         return process.returncode
+
+    async def _start(self, text: str) -> asyncio.subprocess.Process:
+        script = "\n".join(["set -o pipefail", *self._definitions, text])
+        return await asyncio.create_subprocess_exec(
+            *("bash", "-c", script),
+            cwd=self.directory,
+            env={**os.environ, **self.environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _as_pattern(shown: str) -> re.Pattern[str]:

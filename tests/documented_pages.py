@@ -5,8 +5,9 @@ A block that is indented by four spaces has commands of a shell, and so has one 
 `$ `, the lines without it are what the commands print; `...` in them stands for anything.
 
 Tests run every command of a page in order, in one directory. What cannot run there says why, in a
-comment before its block: `<!-- Not run: it needs Docker -->`. `<!-- File: NAME -->` before a block
-in fences puts the block into a file, as a reader of the page would.
+comment before its block: `<!-- Not run: it needs Docker -->`. `<!-- Run by: PATH -->` names a test
+of its own. `<!-- File: NAME -->` before a block in fences puts the block into a file, as a reader
+of the page would.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SHELLS = ("", "sh", "bash")
 
 _CONTINUED = ("\\", "|")
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>Not run|File): (?P<text>[^\n]+) -->\n+)?"
+    r"(?:^<!-- (?P<mark>Not run|Run by|File): (?P<text>[^\n]+) -->\n+)?"
     r"(?:^```(?P<language>\S*)\n(?P<fenced>.*?)^```$"
     r"|(?:(?<=\n\n)|\A)(?P<indented>(?:^ {4}[^\n]*\n(?:\n+(?= {4}))?)+))",
     re.MULTILINE | re.DOTALL,
@@ -50,13 +51,15 @@ class Command:
 class Block:
     """A block of code. `language` is None if it is indented.
 
-    `not_run` says why its commands are not run, and `file` the name of the file that it is.
+    `not_run` says why its commands are not run, `run_by` names the test that runs them, and `file`
+    is the name of the file that it is.
     """
 
     line: int
     language: str | None
     text: str
     not_run: str = ""
+    run_by: str = ""
     file: str = ""
 
     @property
@@ -77,9 +80,7 @@ def read_blocks(page: Path) -> list[Block]:
                 text.count("\n", 0, found.start()) + 1,
                 found["language"],
                 content.rstrip() + "\n",
-                **({"not_run" if found["mark"] == "Not run" else "file": found["text"]})
-                if found["mark"]
-                else {},
+                **{found["mark"].lower().replace(" ", "_"): found["text"]} if found["mark"] else {},
             )
         )
     return blocks

@@ -25,7 +25,10 @@ PROGRAMS = ("curl", "grpcurl", "jq", "openssl")
 
 def run_commands(page: Path) -> list[Command]:
     return [
-        command for block in read_blocks(page) if not block.not_run for command in block.commands
+        command
+        for block in read_blocks(page)
+        if not block.not_run and not block.run_by
+        for command in block.commands
     ]
 
 

@@ -55,6 +55,8 @@ def test_what_runs_commands_elsewhere_exists(page: Path) -> None:
     for block in read_blocks(page):
         for path in re.findall(r"\b(?:tests|clients)/[\w./]*\w", block.not_run):
             assert (ROOT / path).exists(), path
+        if block.run_by:
+            assert page.name in (ROOT / block.run_by).read_text()
 
 
 def _texts(block: Block) -> list[str]:
