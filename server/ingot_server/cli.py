@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_doctor(environment, options))
         settings = Settings.from_environment(environment)
         _follow_settings(log, settings, options.command)
+        _refuse_renamed(environment)
         _warn_of_unknown(environment)
         if guard := _GUARDS.get(options.command):
             guard(settings)
@@ -103,6 +104,12 @@ def _follow_settings(log: logging.Handler, settings: Settings, command: str) -> 
         log.setFormatter(JsonFormatter())
     if command not in _LOG_LEVELS:
         logging.getLogger().setLevel(settings.log_level.upper())
+
+
+def _refuse_renamed(environment: Mapping[str, str]) -> None:
+    """Raise SettingError for a former name, whose value would silently count no more."""
+    for name, now in Settings.renamed(environment).items():
+        raise SettingError(f"{name} is now called {now}. Rename it.")
 
 
 def _warn_of_unknown(environment: Mapping[str, str]) -> None:
@@ -293,8 +300,13 @@ def _doctor(environment: Mapping[str, str], options: argparse.Namespace) -> int:
 
     try:
         settings = Settings.from_environment(environment)
-        unknown = Settings.unknown(environment)
-        findings = asyncio.run(examination.examine(settings, unknown=unknown))
+        findings = asyncio.run(
+            examination.examine(
+                settings,
+                unknown=Settings.unknown(environment),
+                renamed=Settings.renamed(environment),
+            )
+        )
     except SettingError as error:
         findings = [examination.unreadable_settings(error)]
     write = examination.json_lines if options.json else examination.lines

@@ -568,14 +568,22 @@ class Settings:
 
     @classmethod
     def unknown(cls, environment: Mapping[str, str]) -> list[str]:
-        """Return the variables that have the prefix but are not settings.
+        """Return the variables that have the prefix but are not settings, and never were.
 
         They may be misspelled, or belong to another program, so they are not an error: for a
         service named ingot, Kubernetes sets `INGOT_PORT` and others.
         """
         files = {name + FILE for name in cls.secret_variables()}
-        known = _by_variable().keys() | files | _CLIENT_SETTINGS
+        known = _by_variable().keys() | files | _CLIENT_SETTINGS | RENAMED.keys()
         return sorted(name for name in environment.keys() - known if name.startswith(PREFIX))
+
+    @classmethod
+    def renamed(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the former names of settings that the variables have, each with the present one.
+
+        They have no effect, because nobody could say which of two names counts.
+        """
+        return {name: now for name, now in RENAMED.items() if name in environment}
 
     @classmethod
     def given(cls, environment: Mapping[str, str]) -> frozenset[str]:
@@ -616,6 +624,12 @@ def _by_variable() -> dict[str, dataclasses.Field[Any]]:
     return {PREFIX + item.name.upper(): item for item in dataclasses.fields(Settings)}
 
 
+# Former names of settings, and their present ones.
+RENAMED: Final = {
+    "INGOT_EXISTENCE_CHECK": "INGOT_PREFLIGHT",
+    "INGOT_EXISTENCE_TTL": "INGOT_PREFLIGHT_TTL",
+    "INGOT_SOURCE_PATIENCE": "INGOT_SOURCE_WAIT_TIMEOUT",
+}
 # The client reads these, and may run in the same environment.
 _CLIENT_SETTINGS: Final = frozenset(
     {"INGOT_SERVER", "INGOT_TOKEN", "INGOT_CA", "INGOT_CERTIFICATE", "INGOT_KEY"}

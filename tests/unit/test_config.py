@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from ingot_server.config import Settings
+from ingot_server.config import PREFIX, RENAMED, Settings
 from ingot_server.setting_values import ByteSize, Secret, SettingError
 
 
@@ -154,3 +157,33 @@ def test_a_file_of_a_secret_that_cannot_be_used_is_named(tmp_path: Path) -> None
             Settings.from_environment(environment)
         assert "hunter2" not in str(raised.value)
     assert Settings.unknown({"INGOT_WORKERS_FILE": "x"}) == ["INGOT_WORKERS_FILE"]
+
+
+def test_a_former_name_is_reported_with_the_present_one() -> None:
+    environment = {"INGOT_SOURCE_PATIENCE": "2h", "INGOT_WORKERS": "2"}
+
+    assert Settings.renamed(environment) == {"INGOT_SOURCE_PATIENCE": "INGOT_SOURCE_WAIT_TIMEOUT"}
+    assert not Settings.unknown(environment)
+
+
+def test_every_present_name_is_a_setting_and_no_former_one_is() -> None:
+    former = dict.fromkeys(RENAMED, "")
+    names = {PREFIX + item.name.upper() for item in dataclasses.fields(Settings)}
+
+    assert set(Settings.renamed(former).values()) <= names
+    assert not names & former.keys()
+
+
+def test_no_process_starts_with_a_former_name() -> None:
+    started = subprocess.run(
+        [sys.executable, "-m", "ingot_server.cli", "worker"],
+        env={**os.environ, "INGOT_EXISTENCE_TTL": "1h"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert started.returncode == 2
+    assert started.stderr.endswith(
+        "ingot-server: INGOT_EXISTENCE_TTL is now called INGOT_PREFLIGHT_TTL. Rename it.\n"
+    )

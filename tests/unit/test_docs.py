@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ingot_server.config import PREFIX, Settings
+from ingot_server.config import PREFIX, RENAMED, Settings
 from ingot_server.errors import TREATMENTS, reason_name
 from tests.documented_pages import PAGES, ROOT
 
 DOCS = ROOT / "docs"
+UPGRADING = DOCS / "upgrading.md"
 FORGE = "https://github.com/ingot-media/ingot/blob/main/"
 
 
@@ -31,6 +32,12 @@ def test_every_setting_is_documented_as_it_is() -> None:
     # The default of this one depends on the machine.
     del defaults["INGOT_SCRATCH_DIR"]
     assert Settings.from_environment(defaults) == Settings()
+
+
+def test_every_renamed_setting_is_documented() -> None:
+    rows = re.findall(r"^\| `(INGOT_\w+)` \| `(INGOT_\w+)` \|", UPGRADING.read_text(), re.MULTILINE)
+
+    assert dict(rows) == RENAMED
 
 
 def test_the_contract_says_how_each_reason_is_treated() -> None:

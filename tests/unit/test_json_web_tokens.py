@@ -369,6 +369,6 @@ def test_settings_that_cannot_be_used_say_why(changes: dict[str, Any], wrong: st
     with pytest.raises(SettingError, match=wrong) as raised:
         Authentication(settings)
     assert "secret" not in str(raised.value)
-    [finding] = check_settings(settings, [])
+    [finding] = check_settings(settings, [], {})
     assert wrong in finding.message
     assert Authentication(Settings(**PLAIN)).required

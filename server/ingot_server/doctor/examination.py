@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from ingot_server.api.authentication import Authentication
 from ingot_server.config import Settings
@@ -32,8 +32,15 @@ from ingot_server.setting_values import SettingError
 Check = Callable[[Settings], Awaitable[Sequence[Finding]]]
 
 
-async def examine(settings: Settings, *, unknown: Sequence[str] = ()) -> list[Finding]:
+async def examine(
+    settings: Settings,
+    *,
+    unknown: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
+) -> list[Finding]:
     """Return what all checks find. `unknown` are the variables that are not settings.
+
+    `renamed` are those with a former name of a setting, each with its present name.
 
     It writes to Redis and S3 what every process writes when it starts, and removes it. It does not
     create the bucket.
@@ -43,12 +50,19 @@ async def examine(settings: Settings, *, unknown: Sequence[str] = ()) -> list[Fi
         *(_check_redis, _check_queue, _check_s3, check_machine),
     )
     found = await asyncio.gather(*(_guarded(check, settings) for check in checks))
-    return [*check_settings(settings, unknown), *(each for part in found for each in part)]
+    of_settings = check_settings(settings, unknown, renamed or {})
+    return [*of_settings, *(each for part in found for each in part)]
 
 
-def check_settings(settings: Settings, unknown: Sequence[str]) -> list[Finding]:
+def check_settings(
+    settings: Settings, unknown: Sequence[str], renamed: Mapping[str, str]
+) -> list[Finding]:
     """Return what is wrong with the settings that could be read."""
     findings = [
+        problem("settings", f"{name} is now called {now}.", "Rename it.", stops_start=True)
+        for name, now in renamed.items()
+    ]
+    findings += [
         warning("settings", f"{name} is not a setting of Ingot.", "See docs/settings.md.")
         for name in unknown
     ]
