@@ -161,6 +161,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_NOT_OWNER: Treatment(code_pb2.PERMISSION_DENIED),
     reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS: _QUOTA,
     reason_pb2.REASON_QUOTA_EXCEEDED: _QUOTA,
+    reason_pb2.REASON_WRITTEN_BY_NEWER_VERSION: _TRANSIENT,
 }
 
 
@@ -303,6 +304,15 @@ def quota_exceeded(
         message,
         metadata={"quota": quota, "limit": str(limit)},
         retry_after=retry_after,
+    )
+
+
+def written_by_newer_version(what: str, form: int, newest: int) -> Failure:
+    """Return the failure of reading `what` in a form whose number is greater than `newest`."""
+    return Failure(
+        reason_pb2.REASON_WRITTEN_BY_NEWER_VERSION,
+        f"{what} was written by a newer version of Ingot, in form {form}; this process reads forms "
+        f"up to {newest}. Upgrade this process (docs/upgrading.md).",
     )
 
 

@@ -15,6 +15,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.findings import Finding, ok, problem, require, warning
 from ingot_server.redis import Redis, unavailable
+from ingot_server.redis_form import check_form, claim_form
 
 Info = Mapping[str, Any]
 
@@ -35,9 +36,8 @@ async def wait_until_usable(redis: Redis) -> None:
     while True:
         try:
             await require_usable(redis)
-            with unavailable():
-                # Unlike INFO, this is refused while the data is loaded.
-                await redis.get(redis.key(_PROBE_KEY))
+            # Unlike INFO, this is refused while the data is loaded.
+            await claim_form(redis)
         except Failure as failure:
             cause = failure.__cause__
             # redis-py raises what ends the opening of a connection as the cause of another error.
@@ -58,11 +58,12 @@ async def require_usable(redis: Redis) -> None:
         try:
             info = await redis.info()
         except NoPermissionError:
-            return
-    require(
-        (check_kind(info), check_version(info), check_eviction(info)),
-        reason_pb2.REASON_CACHE_UNAVAILABLE,
-    )
+            info = None
+    if info is not None:
+        require(
+            (check_kind(info), check_version(info), check_eviction(info)),
+            reason_pb2.REASON_CACHE_UNAVAILABLE,
+        )
 
 
 async def require_writes(redis: Redis) -> None:
@@ -88,6 +89,7 @@ async def check_redis(redis: Redis) -> list[Finding]:
         check_version(info),
         check_kind(info),
         check_eviction(info),
+        *await _check_form(redis),
         await _check_writes(redis),
         await _check_persistence(redis, info),
     ]
@@ -164,6 +166,13 @@ def check_eviction(info: Info) -> Finding:
             "Raise maxmemory.",
         )
     return ok(name, "Redis keeps all keys.")
+
+
+async def _check_form(redis: Redis) -> list[Finding]:
+    try:
+        return [await check_form(redis)]
+    except Failure:  # another check says what keeps Redis from answering
+        return []
 
 
 async def _check_writes(redis: Redis) -> Finding:

@@ -156,6 +156,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "TOO_MANY_CALLS": ServiceUnavailable,
     "QUOTA_EXCEEDED": ServiceUnavailable,
     "MEDIA_DAMAGED": MediaNotFound,
+    "WRITTEN_BY_NEWER_VERSION": ServiceUnavailable,
     "CANCELLED": JobCancelled,
     "RESUME_TOKEN_EXPIRED": Conflict,
     "MEDIA_DOES_NOT_EXIST": MediaDoesNotExist,

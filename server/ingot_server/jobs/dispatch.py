@@ -25,6 +25,7 @@ from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.transition import Transition, milliseconds
 from ingot_server.log_events import Event
+from ingot_server.redis_form import FORM
 
 logger = EventLogger(__name__)
 
@@ -78,6 +79,7 @@ class Dispatch:
             queue=work,
             slots=slots,
             ttl=milliseconds(self._settings.lease),
+            form=FORM,
         )
 
     async def retire(self, worker_id: str, work: Work) -> None:

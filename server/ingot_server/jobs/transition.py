@@ -38,6 +38,7 @@ from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.stored_record import from_record, to_record
 from ingot_server.jobs.webhook_event import webhook_body
 from ingot_server.redis import Redis, unavailable
+from ingot_server.redis_form import FORM, other_form
 
 JOB: Final = "job:"
 TRAIL: Final = "trail:"
@@ -96,12 +97,18 @@ class Transition:
         self._epoch = 0  # of the store, as it was last heard
 
     async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
-        """Call one operation of the script, which documents its arguments and results."""
+        """Call one operation of the script, which documents its arguments and results.
+
+        Raises Failure CACHE_UNAVAILABLE, also if Redis has another form than `form` in `arguments`.
+        """
         flat: list[Argument] = [operation, job_id]
         for name, value in arguments.items():
             flat += [name, value]
         with unavailable():
-            return cast("list[Any]", await self._script.run(flat))
+            result = cast("list[Any]", await self._script.run(flat))
+        if result and result[0] == b"other_form":
+            raise other_form(self._redis, int(result[1]))
+        return result
 
     async def read_record(self, job_id: str) -> Record | None:
         """Return the record of a job, or None if there is none."""
@@ -190,6 +197,7 @@ class Transition:
                 **placement(new),
                 **arguments,
                 asker=new.requested_by,
+                form=FORM,
                 change_id=change_id,
                 single_flight_key=single_flight_key or new.media.id,
             )

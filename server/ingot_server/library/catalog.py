@@ -32,7 +32,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.deletions import Deletions
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.manifest import has_expired, is_damaged
+from ingot_server.library.manifest import UNREADABLE, has_expired, is_damaged
 from ingot_server.library.manifest_objects import (
     ManifestObjects,
     Version,
@@ -311,7 +311,7 @@ class Catalog:
                         await self._cache.fill(manifest, begun)
                     return manifest
             except Failure as failure:
-                if failure.reason != reason_pb2.REASON_INTERNAL:
+                if failure.reason not in UNREADABLE:
                     raise
                 logger.error(Event.MANIFEST_UNREADABLE, "%s", failure)
                 return None

@@ -15,6 +15,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from ingot_server.errors import written_by_newer_version
 from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs, StoredObject
 from ingot_server.library.manifest_pb2 import JournalEntry, JournalGroup
@@ -26,6 +27,7 @@ FOLDER: Final = "journal/"
 # As in journal.lua.
 _ENDS: Final = "-ends"
 _CONTENT_TYPE: Final = "application/x-protobuf"
+_FORM: Final = 1
 # A request that arrives later than this is refused.
 _WRITE_LIFETIME: Final = timedelta(seconds=30)
 
@@ -39,7 +41,7 @@ class JournalObjects:
 
     async def write(self, group: str, entries: Sequence[JournalEntry]) -> None:
         """Write a group; `group` is its name. After a Failure it may be written all the same."""
-        content = JournalGroup(entries=entries).SerializeToString()
+        content = JournalGroup(entries=entries, form=_FORM).SerializeToString()
         await self._blobs.put(
             FOLDER + group, content, content_type=_CONTENT_TYPE, lifetime=_WRITE_LIFETIME
         )
@@ -49,12 +51,15 @@ class JournalObjects:
         return await self._blobs.list_objects(FOLDER)
 
     async def read(self, group: str) -> Sequence[JournalEntry]:
-        """Return the entries of a group; none if it was removed, or cannot be read."""
+        """Return the entries of a group; none if it was removed, or cannot be read.
+
+        Raises Failure WRITTEN_BY_NEWER_VERSION: what this process does not know must not get lost.
+        """
         found = await self._blobs.get(FOLDER + group)
         if found is None:
             return []
         try:
-            return JournalGroup.FromString(found[0]).entries
+            read = JournalGroup.FromString(found[0])
         except DecodeError:
             if group not in self._unreadable:
                 self._unreadable.add(group)
@@ -62,6 +67,9 @@ class JournalObjects:
                     Event.JOURNAL_UNREADABLE, "%s cannot be read: its jobs are lost", FOLDER + group
                 )
             return []
+        if read.form > _FORM:
+            raise written_by_newer_version(FOLDER + group, read.form, _FORM)
+        return read.entries
 
     async def remove(self, groups: Sequence[str]) -> None:
         """Remove groups in one request for each thousand."""

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from google.protobuf import json_format
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, written_by_newer_version
+from ingot_server.foreign_json import parse_json
 from ingot_server.library.bounds import LARGEST_MANIFEST
+from ingot_server.library.early_manifest import from_early_manifest, is_early_manifest
 from ingot_server.library.manifest_pb2 import Manifest
+
+FORM: Final = 1
+"""The newest form of a manifest that this version reads, and the one that it writes."""
+
+UNREADABLE: Final = frozenset(
+    {reason_pb2.REASON_INTERNAL, reason_pb2.REASON_WRITTEN_BY_NEWER_VERSION}
+)
+"""The reasons for which `parse` raises a Failure."""
 
 
 def serialize(manifest: Manifest, key: str) -> bytes:
@@ -20,6 +31,7 @@ def serialize(manifest: Manifest, key: str) -> bytes:
     """
     stored = Manifest()
     stored.CopyFrom(manifest)
+    stored.form = FORM
     if stored.HasField("media"):
         stored.media.ClearField("etag")
     text = json_format.MessageToJson(stored, sort_keys=True, ensure_ascii=False, indent=2)
@@ -59,15 +71,24 @@ def problem_of(manifest: Manifest, url: str) -> str:
 def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:
     """Return the manifest or tombstone of a media item; fields of a later version are skipped.
 
-    Raises Failure INTERNAL if the object `key` is not a manifest.
+    Raises Failure INTERNAL if the object `key` is not a manifest, and WRITTEN_BY_NEWER_VERSION if
+    it has a form that this version does not read.
     """
     try:
-        manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
+        stored = parse_json(content.decode())
+        if not isinstance(stored, dict):
+            raise json_format.ParseError("it is not a JSON object")
+        form = stored.get("form", FORM)
+        if isinstance(form, int) and form > FORM:
+            raise written_by_newer_version(key, form, FORM)
+        if is_early_manifest(stored):
+            stored = from_early_manifest(stored)
+        manifest = json_format.ParseDict(stored, Manifest(), ignore_unknown_fields=True)
         if manifest.HasField("tombstone"):
             return manifest
         if not manifest.HasField("media"):
             raise json_format.ParseError("the field media is missing")
-    except (json_format.ParseError, UnicodeDecodeError) as exc:
+    except (json_format.ParseError, ValueError) as exc:
         raise Failure(
             reason_pb2.REASON_INTERNAL,
             f"The manifest {key} cannot be read: {exc}. Restore it or remove it.",

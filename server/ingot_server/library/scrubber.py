@@ -17,7 +17,6 @@ from typing import Final
 
 from google.protobuf import json_format
 
-from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
@@ -29,6 +28,7 @@ from ingot_server.library.damage import (
     wrong_content,
     wrong_size,
 )
+from ingot_server.library.manifest import UNREADABLE
 from ingot_server.library.manifest_objects import FOLDER
 from ingot_server.library.manifest_pb2 import ScrubProgress
 from ingot_server.log_events import Event
@@ -103,7 +103,7 @@ class Scrubber:
             try:
                 stored = await self._catalog.read_stored(media_id)
             except (Failure, ValueError) as failure:
-                if isinstance(failure, Failure) and failure.reason != reason_pb2.REASON_INTERNAL:
+                if isinstance(failure, Failure) and failure.reason not in UNREADABLE:
                     raise
                 logger.error(Event.MANIFEST_UNREADABLE, "%s", failure)
                 return None

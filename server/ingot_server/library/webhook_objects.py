@@ -13,6 +13,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from ingot_server.errors import written_by_newer_version
 from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.manifest_pb2 import PendingDelivery, WebhookGroup
@@ -22,6 +23,7 @@ logger = EventLogger(__name__)
 
 FOLDER: Final = "webhooks/"
 _CONTENT_TYPE: Final = "application/x-protobuf"
+_FORM: Final = 1
 
 
 class WebhookObjects:
@@ -33,7 +35,7 @@ class WebhookObjects:
 
     async def write(self, group: str, deliveries: Sequence[PendingDelivery]) -> None:
         """Write a group; `group` is its name. After a Failure it may be written all the same."""
-        content = WebhookGroup(deliveries=deliveries).SerializeToString()
+        content = WebhookGroup(deliveries=deliveries, form=_FORM).SerializeToString()
         await self._blobs.put(FOLDER + group, content, content_type=_CONTENT_TYPE)
 
     async def list(self) -> Sequence[str]:
@@ -42,12 +44,15 @@ class WebhookObjects:
         return [each.key.removeprefix(FOLDER) for each in found]
 
     async def read(self, group: str) -> Sequence[PendingDelivery]:
-        """Return the deliveries of a group; none if it was removed, or cannot be read."""
+        """Return the deliveries of a group; none if it was removed, or cannot be read.
+
+        Raises Failure WRITTEN_BY_NEWER_VERSION.
+        """
         found = await self._blobs.get(FOLDER + group)
         if found is None:
             return []
         try:
-            return WebhookGroup.FromString(found[0]).deliveries
+            read = WebhookGroup.FromString(found[0])
         except DecodeError:
             if group not in self._unreadable:
                 self._unreadable.add(group)
@@ -57,6 +62,9 @@ class WebhookObjects:
                     FOLDER + group,
                 )
             return []
+        if read.form > _FORM:
+            raise written_by_newer_version(FOLDER + group, read.form, _FORM)
+        return read.deliveries
 
     async def remove(self, groups: Sequence[str]) -> None:
         """Remove groups in one request for each thousand."""

@@ -268,6 +268,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The job or the media item belongs to another caller, who alone may change it. Ask its owner, or use
     a credential with the scope `admin`. Permanent.
     """
+    REASON_WRITTEN_BY_NEWER_VERSION: _Reason.ValueType  # 110
+    """A newer version of Ingot has stored this, in a form that the server or worker which was asked does
+    not read; nothing is wrong with it. While processes are upgraded, call again; otherwise the operator
+    must upgrade the rest of them. Transient.
+    """
     REASON_ORIGIN_FORBIDDEN: _Reason.ValueType  # 80
     """The request names a host that is not this server, or a page of another site sent it. Only over
     HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
@@ -538,6 +543,11 @@ same JWT. Transient.
 REASON_NOT_OWNER: Reason.ValueType  # 95
 """The job or the media item belongs to another caller, who alone may change it. Ask its owner, or use
 a credential with the scope `admin`. Permanent.
+"""
+REASON_WRITTEN_BY_NEWER_VERSION: Reason.ValueType  # 110
+"""A newer version of Ingot has stored this, in a form that the server or worker which was asked does
+not read; nothing is wrong with it. While processes are upgraded, call again; otherwise the operator
+must upgrade the rest of them. Transient.
 """
 REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
 """The request names a host that is not this server, or a page of another site sent it. Only over
