@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import runpy
+from collections import Counter
 from datetime import timedelta
 from xml.etree import ElementTree
 
@@ -116,7 +117,7 @@ def test_the_navigation_of_the_site_has_every_page() -> None:
     named = re.findall(r"- (?:\w[^:\n]*: )?(\S+\.md)$", nav, re.MULTILINE)
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
 
-    assert len(named) == len(set(named))
+    assert [page for page, times in Counter(named).items() if times > 1] == []
     missing, gone = sorted(pages - set(named)), sorted(set(named) - pages)
     assert not missing, f"put these pages of docs/ into `nav` of mkdocs.yml: {missing}"
     assert not gone, f"`nav` of mkdocs.yml names pages that docs/ does not have: {gone}"
