@@ -9,7 +9,7 @@ NAMES = (
     *("one_url", "job_watchers", "job_lists", "transfers"),
     *("start_up", "hls", "extraction_overhead", "mp3", "url_to_mp3", "cancel", "stage_times"),
     *("probe_cost", "media_lists", "accepted_call", "lost_worker", "egress_heads"),
-    *("redis_commands", "s3_requests", "idle", "worker_start", "large_ingest"),
+    *("redis_commands", "running_jobs", "s3_requests", "idle", "worker_start", "large_ingest"),
     *("load", "comparison", "simulation", "kept_bytes"),
 )
 

@@ -15,10 +15,11 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.jobs.changes import entered
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
+from ingot_server.jobs.lease import hold
 from ingot_server.jobs.outcomes import Claim, JobCancelled, LeaseLost, QueuedAgain
 from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.watched_jobs import WATCHED_SECONDS
 from ingot_server.redis import Redis
 from tests.records import claimed_job
 from tests.waiting import TIMEOUT_SECONDS
@@ -59,7 +60,7 @@ async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None
 
 
 @pytest.mark.parametrize("seconds_a_write", [0, 0.03])
-async def test_progress_is_written_a_few_times_a_second(
+async def test_watched_progress_is_written_a_few_times_a_second(
     records: Records, feed: Feed, monkeypatch: pytest.MonkeyPatch, seconds_a_write: float
 ) -> None:
     job, token = await claimed_job(records)
@@ -70,6 +71,7 @@ async def test_progress_is_written_a_few_times_a_second(
         return await write(job, token, **seen)
 
     monkeypatch.setattr(records, "write", slow_write)
+    feed.watched.receive(job.id.encode())
     async with hold(records, feed, Claim(job, token, run=1)) as lease:
         entered = await lease.update(downloading)
         revision = entered.revision
@@ -82,7 +84,7 @@ async def test_progress_is_written_a_few_times_a_second(
             await lease.update(advance)
             await asyncio.sleep(0.005)
         ended = await lease.update(succeeded)
-    intervals = (time.monotonic() - begin) / PROGRESS_SECONDS
+    intervals = (time.monotonic() - begin) / WATCHED_SECONDS
     assert revision + 2 <= ended.revision <= revision + 3 + intervals
     assert ended.progress.stage.bytes_done == 100
     changes = await records.history.of_job(job.id, Version(job.epoch, 1))

@@ -140,6 +140,20 @@ async def test_a_dead_subscription_is_replaced(
     await feed.close()
 
 
+async def test_an_idle_subscription_is_kept(
+    redis: Redis, records: Records, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "IDLE_SECONDS", 0.05)
+    feed = Feed(redis, records, settings)
+    await feed.start()
+    [before] = await _subscribers(redis)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        # It is pinged each time that it was idle.
+        while await _commands_of(redis, before) < 5:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0.01)
+    await feed.close()
+
+
 async def _read(records: Records, job: Job) -> Job:
     found = await records.get(job.id)
     assert found is not None
@@ -148,3 +162,9 @@ async def _read(records: Records, job: Job) -> Job:
 
 async def _subscribers(redis: Redis) -> set[str]:
     return {client["id"] for client in await redis.client_list(_type="pubsub")}
+
+
+async def _commands_of(redis: Redis, client_id: str) -> int:
+    """How many commands a client has sent that still subscribes to something."""
+    clients = {client["id"]: client for client in await redis.client_list(_type="pubsub")}
+    return int(clients[client_id]["tot-cmds"])

@@ -105,7 +105,7 @@ async def test_all_keys_and_channels_begin_with_the_prefix_of_their_installation
             await clients[-1].resolve(origin.serve("/previewed.mp4", page))
         assert set(await redis.pubsub_channels()) == {
             INVALIDATION.encode(),
-            *(f"{prefix}jobs".encode() for prefix in PREFIXES),
+            *(f"{prefix}{name}".encode() for prefix in PREFIXES for name in ("jobs", "watched")),
         }
         # Redis has refused nothing, neither in a script nor to Celery.
         assert await redis.acl_log() == []

@@ -51,6 +51,7 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.outcomes import StillWanted
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.watched_jobs import ANY_JOB
 from ingot_server.journal.writer import JournalWriter
 
 # How many jobs the snapshot of a watch has by default, and at most.
@@ -98,7 +99,10 @@ class JobService(Service):
         self._event: tuple[Job | None, Serialized] = (None, b"")
 
     async def get_job(self, request: GetJobRequest, caller: Caller) -> GetJobResponse:
-        return GetJobResponse(job=seen_by(caller, await self._get(request.job_id, caller)))
+        job = await self._get(request.job_id, caller)
+        if job.state == job_pb2.JOB_STATE_RUNNING:
+            self._feed.watched.look_at(job.id)
+        return GetJobResponse(job=seen_by(caller, job))
 
     async def list_jobs(self, request: ListJobsRequest, caller: Caller) -> ListJobsResponse:
         limit = page.size(request)
@@ -108,6 +112,8 @@ class JobService(Service):
             accepts=_visible(request, caller),
             among=among(request),
         )
+        if any(job.state == job_pb2.JOB_STATE_RUNNING for job in found):
+            self._feed.watched.look_at(ANY_JOB)
         jobs, more = page.fitting([seen_by(caller, job) for job in found], limit)
         tenant = "" if caller.is_admin else caller.tenant
         counts = await self._records.count_by_state(tenant)
@@ -253,7 +259,8 @@ class JobService(Service):
         after = resume_token.read_version(request)
         if caller.tenant:
             await self._get(request.job_id, caller)
-        with self._watches.counted(caller):
+        watching = self._feed.watched.watching(request.job_id)
+        with self._watches.counted(caller), watching:
             async with aclosing(await self._updates(request.job_id, after)) as updates:
                 async for job in updates:
                     if job is not None:
@@ -274,7 +281,7 @@ class JobService(Service):
         size = min(request.snapshot_size or SNAPSHOT_SIZE, LARGEST_SNAPSHOT)
         resume = resume_token.read_position(request)
         filters = resume_token.filters_of(request)
-        with self._watches.counted(caller):
+        with self._watches.counted(caller), self._feed.watched.watching(ANY_JOB):
             updates = self._feed.watch_all(
                 _visible(request, caller), size, among=among(request), resume=resume
             )

@@ -38,6 +38,7 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.position import BEGINNING, Position, Version, version
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.watched_jobs import WatchedJobs
 from ingot_server.jobs.watches import JobWatch
 from ingot_server.log_events import Event
 from ingot_server.redis import Redis, unavailable
@@ -58,7 +59,10 @@ HEARTBEAT_SECONDS: Final = 15.0
 
 
 class Feed:
-    """All watches of one process. Belongs to the event loop that started it."""
+    """All watches of one process. Belongs to the event loop that started it.
+
+    `watched` is told by those who serve watchers, and tells those who write progress.
+    """
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Feed:
         self._job_watches: dict[str, JobWatch] = {}
         self._restore = restore
         self._all_jobs = AllJobsFeed(records, settings, self._spawn, restore)
+        self.watched = WatchedJobs(redis)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
         self._recheck_now = asyncio.Event()
@@ -87,6 +92,7 @@ class Feed:
             await self._redis.ping()
         self._spawn(self._receive_messages())
         self._spawn(self._keep_rechecking())
+        self._spawn(self.watched.keep_sending())
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._subscribed.wait()
@@ -249,7 +255,7 @@ class Feed:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(self._channel)
+                    await pubsub.subscribe(self._channel, self.watched.channel)
                     while True:
                         self._handle_message(await _next_message(pubsub))
             except (exceptions.RedisError, OSError) as error:
@@ -268,7 +274,10 @@ class Feed:
             self._subscribed.set()
             self._recheck_now.set()
         elif message["type"] == "message":
-            self._deliver(read_message(message["data"]))
+            if message["channel"].decode() == self.watched.channel:
+                self.watched.receive(message["data"])
+            else:
+                self._deliver(read_message(message["data"]))
 
     async def _keep_rechecking(self) -> None:
         while True:

@@ -3,10 +3,11 @@
     async with hold(records, feed, claim) as lease:
         await lease.update(...)      # in the task that runs the job, or in tasks that it waits for
 
-A heartbeat renews the lease four times within its length. If Redis is unavailable for less than
-that, writes wait. When the lease is lost (it expired, a caller cancelled the job, or the record is
-gone), the body is cancelled at once, and `hold` raises LeaseLost or JobCancelled instead of
-CancelledError. A cancellation from outside stays a CancelledError.
+A heartbeat renews the lease when a quarter of its length has passed without a write. If Redis is
+unavailable for less than its length, writes wait. When the lease is lost (it expired, a caller
+cancelled the job, or the record is gone), the body is cancelled at once, and `hold` raises
+LeaseLost or JobCancelled instead of CancelledError. A cancellation from outside stays a
+CancelledError.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from ingot_server.jobs.outcomes import (
 )
 from ingot_server.jobs.pending_changes import PendingChanges
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.watched_jobs import WATCHED_SECONDS
 
-PROGRESS_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.1
 
 _Result = TypeVar("_Result")
@@ -51,7 +52,7 @@ class Lease:
     the body is cancelled, or None while the lease is held.
     """
 
-    def __init__(self, records: Records, claim: Claim, body: asyncio.Task[Any]) -> None:
+    def __init__(self, records: Records, feed: Feed, claim: Claim, body: asyncio.Task[Any]) -> None:
         self._pending = PendingChanges(claim.job)
         self.job = self._pending.job
         self._times = AttemptTimes(claim)
@@ -63,6 +64,7 @@ class Lease:
         self.bytes_limited = claim.bytes_limited
         self.lost: LeaseLost | None = None
         self._records = records
+        self._feed = feed
         self._token = claim.token
         self._body = body
         self._written_at = _now()
@@ -78,9 +80,10 @@ class Lease:
     async def update(self, change: Callable[[Job], None]) -> Job:
         """Change the job and return it.
 
-        A change of stage and progress alone is written soon, at most five times a second; no stage
-        is left out. Any other change is written, together with all before it, before this returns.
-        After the job has ended nothing is written. Raises LeaseLost.
+        A change of stage and progress alone is written later: of the stage soon, and no stage is
+        left out; of progress as often as `WatchedJobs.progress_seconds` says. Any other change is
+        written, together with all before it, before this returns. After the job has ended nothing
+        is written. Raises LeaseLost.
         """
         self.note(change)
         if not self._pending.can_wait():
@@ -88,7 +91,7 @@ class Lease:
         return self.job
 
     def note(self, change: Callable[[Job], None]) -> None:
-        """Change the job without waiting; the change is written soon."""
+        """Change the job without waiting; the change is written later, as `update` says."""
         self._apply(change)
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())
@@ -230,10 +233,10 @@ class Lease:
             raise self._expired()
         return timedelta(seconds=left)
 
-    def start(self, feed: Feed) -> None:
+    def start(self) -> None:
         """Start the heartbeat, and watch for the loss of the lease."""
         self._spawn(self._send_heartbeats())
-        self._spawn(self._watch(feed))
+        self._spawn(self._watch())
 
     def stop(self) -> None:
         """Stop the heartbeat: nothing is written any more, and the body is not cancelled."""
@@ -253,12 +256,19 @@ class Lease:
 
     async def _flush(self) -> None:
         try:
+            pause = self._written_at + WATCHED_SECONDS - _now()
             # Progress that is noted during a slow write waits like any other.
             while not self._done and self._pending:
-                await asyncio.sleep(self._written_at + PROGRESS_SECONDS - _now())
-                await self._write()
+                await asyncio.sleep(pause)
+                pause = WATCHED_SECONDS
+                if self._is_write_due():
+                    await self._write()
         except LeaseLost as lost:
             self._lose(lost)
+
+    def _is_write_due(self) -> bool:
+        seconds = self._feed.watched.progress_seconds(self.job)
+        return self._pending.have_stages() or _now() >= self._written_at + seconds
 
     async def _write_stages(self) -> None:
         if self._pending.have_stages():
@@ -349,8 +359,12 @@ class Lease:
 
     async def _send_heartbeats(self) -> None:
         while not self._done:
-            await asyncio.sleep(self._length / 4)
-            await self._renew_or_lose()
+            due_at = self._ends_at - self._length * 3 / 4
+            if _now() < due_at:
+                # Every write renews the lease, too.
+                await asyncio.sleep(due_at - _now())
+            else:
+                await self._renew_or_lose()
 
     async def _renew_or_lose(self) -> None:
         try:
@@ -358,11 +372,11 @@ class Lease:
         except LeaseLost as lost:
             self._lose(lost)
 
-    async def _watch(self, feed: Feed) -> None:
+    async def _watch(self) -> None:
         """Watch the job, to notice the loss of the lease before the next heartbeat does."""
         while not self._done:
             try:
-                async with contextlib.aclosing(feed.watch(self.job.id)) as changes:
+                async with contextlib.aclosing(self._feed.watch(self.job.id)) as changes:
                     async for job in changes:
                         await self._check(job)
                         if self._done:
@@ -398,8 +412,8 @@ async def hold(records: Records, feed: Feed, claim: Claim) -> AsyncIterator[Leas
     body = asyncio.current_task()
     assert body is not None
     cancelling = body.cancelling()
-    lease = Lease(records, claim, body)
-    lease.start(feed)
+    lease = Lease(records, feed, claim, body)
+    lease.start()
     try:
         try:
             yield lease
