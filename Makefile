@@ -88,7 +88,7 @@ check-contract: install-dev ## Lint the contract, and compare it with the releas
 	buf lint
 	buf breaking --against proto/released.binpb
 
-check-generated: install-dev ## Check that the generated code is what proto/ generates
+check-generated: install-dev ## Check that what is generated from proto/ and from code is up to date
 	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
 		diff -r -x __pycache__ "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
 		for file in validate.binpb openapi.json; do \
@@ -97,6 +97,7 @@ check-generated: install-dev ## Check that the generated code is what proto/ gen
 		for stub in manifest_pb2.py manifest_pb2.pyi; do \
 			diff "$$generated/server/ingot_server/library/$$stub" server/ingot_server/library/$$stub || exit 1; \
 		done && \
+		diff "$$generated/docs/settings.md" docs/settings.md && \
 		diff -r "$$generated/docs/reference" docs/reference
 
 check-stubs: install-dev ## Generate and compile stubs for Go, TypeScript and Java (needs Go, Node, Maven)
@@ -146,7 +147,7 @@ format: install-dev ## Format all code
 	ruff format
 	buf format --write
 
-generate: install-dev ## Generate the stubs from proto/
+generate: install-dev ## Generate the stubs from proto/, and the reference
 	clients/generate.sh
 
 generate-clients: install-dev ## Generate the stubs of the TypeScript and Go clients (needs Node, Go)

@@ -25,6 +25,7 @@ rm -f "$output"/server/ingot_server/library/manifest_pb2.py*
 python -m grpc_tools.protoc --proto_path=server --proto_path=proto \
     --python_out="$output/server" --mypy_out="quiet:$output/server" ingot_server/library/manifest.proto
 
-# The reference and the OpenAPI document, from the comments and rules of the contract.
+# The reference, the table of settings, and the OpenAPI document, from the comments and rules of the contract and from code.
 python docs/generate_reference.py "$output/docs/reference"
+python docs/generate_settings.py "$output/docs/settings.md"
 python docs/generate_openapi.py "$output/server/ingot_server/api/openapi.json"

@@ -114,7 +114,7 @@ def test_the_recording_is_an_asciicast_and_a_picture_of_its_last_line() -> None:
 
 def test_the_navigation_of_the_site_has_every_page() -> None:
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
-    named = re.findall(r"- (?:\w[^:\n]*: )?(\S+\.md)$", nav, re.MULTILINE)
+    named = re.findall(r"- (?:\w[^:\n]*: )?([^\s:]+\.md)$", nav, re.MULTILINE)
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
 
     assert [page for page, times in Counter(named).items() if times > 1] == []
