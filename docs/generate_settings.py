@@ -19,6 +19,9 @@ PAGE = Path(__file__).parent / "settings.md"
 # Its default has the id of the user who runs this.
 DEFAULTS = {"scratch_dir": "/tmp/ingot-scratch-UID"}
 
+# The help texts name pages, which are links here.
+PAGES = re.compile(r"\b[a-z-]+\.md\b")
+
 _BYTES = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
 _TIMES = [
     ("d", timedelta(days=1)),
@@ -44,12 +47,13 @@ def default_text(value: object) -> str:
 
 def table() -> str:
     """The rows of all settings, in the order of the code."""
-    return "".join(
-        f"| `{PREFIX}{item.name.upper()}` | "
-        + (f"`{text}`" if (text := DEFAULTS.get(item.name, default_text(item.default))) else "")
-        + f" | {item.metadata['doc']} |\n"
-        for item in dataclasses.fields(Settings)
-    )
+    rows = []
+    for item in dataclasses.fields(Settings):
+        default = DEFAULTS.get(item.name, default_text(item.default))
+        text = PAGES.sub(r"[\g<0>](\g<0>)", item.metadata["doc"])
+        quoted = f"`{default}`" if default else ""
+        rows.append(f"| `{PREFIX}{item.name.upper()}` | {quoted} | {text} |\n")
+    return "".join(rows)
 
 
 def main(output: Path) -> None:

@@ -20,8 +20,9 @@ FORGE = "https://github.com/ingot-media/ingot/blob/main/"
 
 
 def test_every_setting_is_documented_as_it_is() -> None:
+    linked = re.compile(r"\[([\w-]+\.md)\]\(\1\)")
     rows = {
-        cells[1].strip(" `"): (cells[2].strip(" `"), cells[3].strip())
+        cells[1].strip(" `"): (cells[2].strip(" `"), linked.sub(r"\1", cells[3].strip()))
         for line in (DOCS / "settings.md").read_text().splitlines()
         if len(cells := line.split("|")) == 5 and cells[1].startswith(" `")
     }
