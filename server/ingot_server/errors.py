@@ -307,12 +307,12 @@ def quota_exceeded(
     )
 
 
-def written_by_newer_version(what: str, form: int, newest: int) -> Failure:
-    """Return the failure of reading `what` in a form whose number is greater than `newest`."""
+def written_by_newer_version(what: str, version: int, newest: int) -> Failure:
+    """Return the failure of reading `what`, whose schema version is greater than `newest`."""
     return Failure(
         reason_pb2.REASON_WRITTEN_BY_NEWER_VERSION,
-        f"{what} was written by a newer version of Ingot, in form {form}; this process reads forms "
-        f"up to {newest}. Upgrade this process (docs/upgrading.md).",
+        f"{what} was written by a newer version of Ingot, with schema version {version}; this "
+        f"process reads up to {newest}. Upgrade this process (docs/upgrading.md).",
     )
 
 

@@ -15,7 +15,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.findings import Finding, ok, problem, require, warning
 from ingot_server.redis import Redis, unavailable
-from ingot_server.redis_form import check_form, claim_form
+from ingot_server.redis_schema import check_schema, claim_schema
 
 Info = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ async def wait_until_usable(redis: Redis) -> None:
         try:
             await require_usable(redis)
             # Unlike INFO, this is refused while the data is loaded.
-            await claim_form(redis)
+            await claim_schema(redis)
         except Failure as failure:
             cause = failure.__cause__
             # redis-py raises what ends the opening of a connection as the cause of another error.
@@ -89,7 +89,7 @@ async def check_redis(redis: Redis) -> list[Finding]:
         check_version(info),
         check_kind(info),
         check_eviction(info),
-        *await _check_form(redis),
+        *await _check_schema(redis),
         await _check_writes(redis),
         await _check_persistence(redis, info),
     ]
@@ -168,9 +168,9 @@ def check_eviction(info: Info) -> Finding:
     return ok(name, "Redis keeps all keys.")
 
 
-async def _check_form(redis: Redis) -> list[Finding]:
+async def _check_schema(redis: Redis) -> list[Finding]:
     try:
-        return [await check_form(redis)]
+        return [await check_schema(redis)]
     except Failure:  # another check says what keeps Redis from answering
         return []
 

@@ -22,7 +22,7 @@ from ingot_server.library.journal_objects import JournalObjects
 from ingot_server.library.manifest_pb2 import JournalGroup, WebhookGroup
 from ingot_server.library.webhook_objects import WebhookObjects
 from ingot_server.redis import Redis
-from ingot_server.redis_form import FORM, FORM_KEY
+from ingot_server.redis_schema import SCHEMA_VERSION, SCHEMA_VERSION_KEY
 from tests.records import new_job
 from tests.refusals import refused
 from tests.waiting import until
@@ -35,8 +35,8 @@ MEDIA_ID = "2fsozj2w2ztcfi73a2srw2iimg745kahj3ctttmusiprf22nmd7q"
 
 @pytest.fixture
 async def newer(redis: Redis) -> None:
-    """Redis has the form of a newer version."""
-    await redis.set(redis.key(FORM_KEY), FORM + 1)
+    """Redis has the schema of a newer version."""
+    await redis.set(redis.key(SCHEMA_VERSION_KEY), SCHEMA_VERSION + 1)
 
 
 @pytest.mark.usefixtures("newer")
@@ -44,13 +44,15 @@ async def test_no_process_starts(settings: Settings) -> None:
     with pytest.raises(Failure, match=NEWER):
         async with running(settings):
             pass
-    [found] = [each for each in await examine(settings) if each.check == "form of Redis"]
+    [found] = [each for each in await examine(settings) if each.check == "schema version of Redis"]
     assert found.level is Level.PROBLEM
 
 
-async def test_a_process_that_starts_leaves_its_form(settings: Settings, redis: Redis) -> None:
+async def test_a_process_that_starts_leaves_its_schema_version(
+    settings: Settings, redis: Redis
+) -> None:
     async with running(settings):
-        assert await redis.get(redis.key(FORM_KEY)) == str(FORM).encode()
+        assert await redis.get(redis.key(SCHEMA_VERSION_KEY)) == str(SCHEMA_VERSION).encode()
 
 
 @pytest.mark.usefixtures("newer")
@@ -69,7 +71,7 @@ async def test_health_says_so(redis: Redis, blobs: Blobs) -> None:
         changes.append(usable)
 
     health.start(changed)
-    await redis.set(redis.key(FORM_KEY), FORM + 1)
+    await redis.set(redis.key(SCHEMA_VERSION_KEY), SCHEMA_VERSION + 1)
     await until(lambda: changes)
     await health.close()
 
@@ -79,7 +81,7 @@ async def test_health_says_so(redis: Redis, blobs: Blobs) -> None:
 async def test_a_media_item_of_a_newer_version_is_left_alone(
     settings: Settings, blobs: Blobs
 ) -> None:
-    key, content = f"media/{MEDIA_ID}/media.json", b'{"form": 99, "media": {}}'
+    key, content = f"media/{MEDIA_ID}/media.json", b'{"schemaVersion": 99, "media": {}}'
     await blobs.put(key, content, content_type="application/json")
 
     async with (
@@ -103,10 +105,14 @@ async def test_a_media_item_of_a_newer_version_is_left_alone(
 
 async def test_groups_of_a_newer_version_are_not_taken_for_empty(blobs: Blobs) -> None:
     await blobs.put(
-        "journal/group", JournalGroup(form=99).SerializeToString(), content_type="application/x"
+        "journal/group",
+        JournalGroup(schema_version=99).SerializeToString(),
+        content_type="application/x",
     )
     await blobs.put(
-        "webhooks/group", WebhookGroup(form=99).SerializeToString(), content_type="application/x"
+        "webhooks/group",
+        WebhookGroup(schema_version=99).SerializeToString(),
+        content_type="application/x",
     )
 
     with pytest.raises(Failure, match="journal/group was written by a newer version"):

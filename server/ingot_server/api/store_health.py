@@ -17,7 +17,7 @@ from ingot_server.log_events import Event
 from ingot_server.metrics.definitions import STORE_UP
 from ingot_server.redis import Redis
 from ingot_server.redis_checks import require_writes
-from ingot_server.redis_form import require_form
+from ingot_server.redis_schema import require_schema
 
 logger = EventLogger(__name__)
 
@@ -88,7 +88,7 @@ class StoreHealth:
 
     async def _ask_redis(self) -> None:
         await require_writes(self._redis)
-        await require_form(self._redis)
+        await require_schema(self._redis)
 
     async def _ask_s3(self) -> None:
         await self._blobs.require_bucket()

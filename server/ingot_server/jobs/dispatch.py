@@ -25,7 +25,7 @@ from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.transition import Transition, milliseconds
 from ingot_server.log_events import Event
-from ingot_server.redis_form import FORM
+from ingot_server.redis_schema import SCHEMA_VERSION
 
 logger = EventLogger(__name__)
 
@@ -79,7 +79,7 @@ class Dispatch:
             queue=work,
             slots=slots,
             ttl=milliseconds(self._settings.lease),
-            form=FORM,
+            schema=SCHEMA_VERSION,
         )
 
     async def retire(self, worker_id: str, work: Work) -> None:

@@ -20,7 +20,7 @@
 --                                                       it got the single flight
 --                                           change_id   id of the last change
 --                                           recheck_at  its deadline while a worker recovers it
---   ingot:form                      string  see redis_form.py
+--   ingot:schema-version            string  see redis_schema.py
 --   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
 --                                           id, or what stands for it (see `single_flight_key`)
 --   ingot:ended-flight:<key>        string  id of the last job that held this single-flight key to its end.
@@ -34,9 +34,9 @@
 -- are optional; durations are in milliseconds.
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published. A job with a `tenant` counts for that, too.
--- `form` is that of the caller, see redis_form.py: `create`, `recreate` and `announce` also return
--- other_form, the form of what is in Redis.
---   create   form epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
+-- `schema` is the version of the caller, see redis_schema.py: `create`, `recreate` and `announce` also return
+-- other_schema, the version of what is in Redis.
+--   create   schema epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
 --            queue host source priority cost
 --            [caller; jobs queued_jobs running_jobs daily_bytes stored_bytes: its limits]
 --            webhook_body tells_operator [webhook_urls] asker: the name of the caller; empty if it has none
@@ -85,7 +85,7 @@
 --   waits    jobs_per_host -> nothing | caller_limit | open, source, milliseconds, reason | rate_limited, source,
 --            milliseconds, jobs ahead | concurrency_limited, source | host_limit, host, jobs ahead
 --            | conversion_limit, jobs ahead: what a ready job waits for
---   announce form queue slots ttl; the id is that of a worker -> done: the worker runs jobs of the queue
+--   announce schema queue slots ttl; the id is that of a worker -> done: the worker runs jobs of the queue
 --   retire   queue; the id is that of a worker -> done
 --   forget   -> done: removes a job without a record from the sorted sets
 --   children -> names and values of the counts, list of the progress, list of the children
@@ -574,9 +574,9 @@ local operations = {
   end,
 }
 
--- A newer or older version of Ingot works on this Redis: then no job begins here (redis_form.py).
-local form = arg.form and redis.call('GET', PREFIX .. 'form')
-if form and form ~= arg.form then
-  return { 'other_form', form }
+-- A newer or older version of Ingot works on this Redis: then no job begins here (redis_schema.py).
+local schema = arg.schema and redis.call('GET', PREFIX .. 'schema-version')
+if schema and schema ~= arg.schema then
+  return { 'other_schema', schema }
 end
 return operations[operation]()

@@ -38,7 +38,7 @@ from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.stored_record import from_record, to_record
 from ingot_server.jobs.webhook_event import webhook_body
 from ingot_server.redis import Redis, unavailable
-from ingot_server.redis_form import FORM, other_form
+from ingot_server.redis_schema import SCHEMA_VERSION, other_schema
 
 JOB: Final = "job:"
 TRAIL: Final = "trail:"
@@ -99,15 +99,15 @@ class Transition:
     async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
         """Call one operation of the script, which documents its arguments and results.
 
-        Raises Failure CACHE_UNAVAILABLE, also if Redis has another form than `form` in `arguments`.
+        Raises Failure CACHE_UNAVAILABLE, also if Redis has another schema version than `arguments`.
         """
         flat: list[Argument] = [operation, job_id]
         for name, value in arguments.items():
             flat += [name, value]
         with unavailable():
             result = cast("list[Any]", await self._script.run(flat))
-        if result and result[0] == b"other_form":
-            raise other_form(self._redis, int(result[1]))
+        if result and result[0] == b"other_schema":
+            raise other_schema(self._redis, int(result[1]))
         return result
 
     async def read_record(self, job_id: str) -> Record | None:
@@ -197,7 +197,7 @@ class Transition:
                 **placement(new),
                 **arguments,
                 asker=new.requested_by,
-                form=FORM,
+                schema=SCHEMA_VERSION,
                 change_id=change_id,
                 single_flight_key=single_flight_key or new.media.id,
             )

@@ -35,7 +35,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.library.invalidation import Invalidation
-from ingot_server.library.manifest import FORM
+from ingot_server.library.manifest import SCHEMA_VERSION
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.memory_cache import LruCache
 from ingot_server.library.shared_calls import SharedCalls
@@ -240,4 +240,4 @@ def _manifest(value: object) -> Manifest | None:
     except DecodeError:
         return None
     # The read of the bucket that follows says what to do about one of a newer version.
-    return manifest if manifest.form <= FORM else None
+    return manifest if manifest.schema_version <= SCHEMA_VERSION else None

@@ -1,7 +1,7 @@
-"""Manifests as the first builds of Ingot 0.1.0 wrote them: the Media itself, without a form.
+"""Manifests as the first builds of Ingot 0.1.0 wrote them: the Media itself, without a version.
 
 Some of its fields had other names and types. What is converted here is read as any manifest is, and
-gets today's form when it is next written.
+gets today's schema version when it is next written.
 """
 
 from __future__ import annotations

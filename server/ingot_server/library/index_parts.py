@@ -22,7 +22,7 @@ logger = EventLogger(__name__)
 
 _FOLDER: Final = "index/"
 # To be increased when entries of the same manifest become different.
-_FORM: Final = 2
+_SCHEMA_VERSION: Final = 2
 
 
 async def read_part(blobs: Blobs, part: str) -> Mapping[str, IndexEntry]:
@@ -37,11 +37,17 @@ async def read_part(blobs: Blobs, part: str) -> Mapping[str, IndexEntry]:
             Event.INDEX_COPY_DAMAGED, "%s is damaged and is written again", _FOLDER + part
         )
         return {}
-    return {entry.media_id: entry for entry in read.entries} if read.form == _FORM else {}
+    return (
+        {entry.media_id: entry for entry in read.entries}
+        if read.schema_version == _SCHEMA_VERSION
+        else {}
+    )
 
 
 async def write_part(blobs: Blobs, part: str, entries: Iterable[IndexEntry]) -> None:
     """Write the entries of a part. Raises Failure STORAGE_UNAVAILABLE."""
-    written = IndexPart(form=_FORM, entries=sorted(entries, key=lambda entry: entry.media_id))
+    written = IndexPart(
+        schema_version=_SCHEMA_VERSION, entries=sorted(entries, key=lambda entry: entry.media_id)
+    )
     content = written.SerializeToString(deterministic=True)
     await blobs.put(_FOLDER + part, content, content_type="application/x-protobuf")

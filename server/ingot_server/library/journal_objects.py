@@ -27,7 +27,7 @@ FOLDER: Final = "journal/"
 # As in journal.lua.
 _ENDS: Final = "-ends"
 _CONTENT_TYPE: Final = "application/x-protobuf"
-_FORM: Final = 1
+_SCHEMA_VERSION: Final = 1
 # A request that arrives later than this is refused.
 _WRITE_LIFETIME: Final = timedelta(seconds=30)
 
@@ -41,7 +41,7 @@ class JournalObjects:
 
     async def write(self, group: str, entries: Sequence[JournalEntry]) -> None:
         """Write a group; `group` is its name. After a Failure it may be written all the same."""
-        content = JournalGroup(entries=entries, form=_FORM).SerializeToString()
+        content = JournalGroup(entries=entries, schema_version=_SCHEMA_VERSION).SerializeToString()
         await self._blobs.put(
             FOLDER + group, content, content_type=_CONTENT_TYPE, lifetime=_WRITE_LIFETIME
         )
@@ -67,8 +67,8 @@ class JournalObjects:
                     Event.JOURNAL_UNREADABLE, "%s cannot be read: its jobs are lost", FOLDER + group
                 )
             return []
-        if read.form > _FORM:
-            raise written_by_newer_version(FOLDER + group, read.form, _FORM)
+        if read.schema_version > _SCHEMA_VERSION:
+            raise written_by_newer_version(FOLDER + group, read.schema_version, _SCHEMA_VERSION)
         return read.entries
 
     async def remove(self, groups: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from ingot_server.library.bounds import LARGEST_MANIFEST
 from ingot_server.library.early_manifest import from_early_manifest, is_early_manifest
 from ingot_server.library.manifest_pb2 import Manifest
 
-FORM: Final = 1
-"""The newest form of a manifest that this version reads, and the one that it writes."""
+SCHEMA_VERSION: Final = 1
+"""The newest schema version that is read, and the one that is written."""
 
 UNREADABLE: Final = frozenset(
     {reason_pb2.REASON_INTERNAL, reason_pb2.REASON_WRITTEN_BY_NEWER_VERSION}
@@ -31,7 +31,7 @@ def serialize(manifest: Manifest, key: str) -> bytes:
     """
     stored = Manifest()
     stored.CopyFrom(manifest)
-    stored.form = FORM
+    stored.schema_version = SCHEMA_VERSION
     if stored.HasField("media"):
         stored.media.ClearField("etag")
     text = json_format.MessageToJson(stored, sort_keys=True, ensure_ascii=False, indent=2)
@@ -72,15 +72,15 @@ def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:
     """Return the manifest or tombstone of a media item; fields of a later version are skipped.
 
     Raises Failure INTERNAL if the object `key` is not a manifest, and WRITTEN_BY_NEWER_VERSION if
-    it has a form that this version does not read.
+    it has a schema version that this process does not read.
     """
     try:
         stored = parse_json(content.decode())
         if not isinstance(stored, dict):
             raise json_format.ParseError("it is not a JSON object")
-        form = stored.get("form", FORM)
-        if isinstance(form, int) and form > FORM:
-            raise written_by_newer_version(key, form, FORM)
+        version = stored.get("schemaVersion", SCHEMA_VERSION)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise written_by_newer_version(key, version, SCHEMA_VERSION)
         if is_early_manifest(stored):
             stored = from_early_manifest(stored)
         manifest = json_format.ParseDict(stored, Manifest(), ignore_unknown_fields=True)

@@ -22,7 +22,7 @@ from typing import Final
 
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.manifest import FORM, parse, serialize
+from ingot_server.library.manifest import SCHEMA_VERSION, parse, serialize
 from ingot_server.library.manifest_pb2 import Manifest, Tombstone
 
 FOLDER: Final = "media/"
@@ -72,13 +72,13 @@ class ManifestObjects:
     ) -> str | None:
         """Write a manifest over the version with the ETag `over`, empty if there is no object.
 
-        Gives it the newest form. Returns the new ETag, or None if another version is stored. The
-        bucket refuses a PUT that arrives after `lifetime`, which counts in whole seconds. Raises
-        Failure INTERNAL if the manifest is too large.
+        Gives it the newest schema version. Returns the new ETag, or None if another version of the
+        object is stored. The bucket refuses a PUT that arrives after `lifetime`, which counts in
+        whole seconds. Raises Failure INTERNAL if the manifest is too large.
         """
         key = manifest_key(manifest.media.id)
         # The cache has it, too: so an older process does not take what it cannot read from there.
-        manifest.form = FORM
+        manifest.schema_version = SCHEMA_VERSION
         return await self._put(key, serialize(manifest, key), over, lifetime)
 
     async def bury(self, media_id: str, etag: str) -> bool:

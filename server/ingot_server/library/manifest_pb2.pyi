@@ -34,10 +34,10 @@ class Manifest(_message.Message):
     REQUESTED_SIDE_FILES_FIELD_NUMBER: _builtins.int
     TOMBSTONE_FIELD_NUMBER: _builtins.int
     DAMAGE_FIELD_NUMBER: _builtins.int
-    FORM_FIELD_NUMBER: _builtins.int
-    form: _builtins.int
-    """Number of this form: 1, as is a manifest without a number. Readers refuse a greater one than they
-    know. It grows when a reader or writer of the form before would do harm (docs/upgrading.md).
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    """1, which a manifest without a number has, too. Readers refuse a greater one than they know. It
+    grows when a reader or writer of the version before would do harm (docs/upgrading.md).
     """
     @_builtins.property
     def media(self) -> _media_pb2.Media:
@@ -72,11 +72,11 @@ class Manifest(_message.Message):
         requested_side_files: _abc.Iterable[_builtins.str] | None = ...,
         tombstone: Global___Tombstone | None = ...,
         damage: Global___Damage | None = ...,
-        form: _builtins.int = ...,
+        schema_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["damage", b"damage", "media", b"media", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damage", b"damage", "form", b"form", "media", b"media", "requested_side_files", b"requested_side_files", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damage", b"damage", "media", b"media", "requested_side_files", b"requested_side_files", "schema_version", b"schema_version", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -218,10 +218,10 @@ class IndexPart(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FORM_FIELD_NUMBER: _builtins.int
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
-    form: _builtins.int
-    """Which form the entries have. A part in another form is not used."""
+    schema_version: _builtins.int
+    """That of the entries. A part with another one is not used."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndexEntry]:
         """Sorted by media id."""
@@ -229,12 +229,12 @@ class IndexPart(_message.Message):
     def __init__(
         self,
         *,
-        form: _builtins.int = ...,
+        schema_version: _builtins.int = ...,
         entries: _abc.Iterable[Global___IndexEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "form", b"form"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "schema_version", b"schema_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,9 +327,9 @@ class JournalGroup(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
-    FORM_FIELD_NUMBER: _builtins.int
-    form: _builtins.int
-    """Number of the form of the entries, as in Manifest."""
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    """That of the entries, as in Manifest."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalEntry]:
         """At least one."""
@@ -338,11 +338,11 @@ class JournalGroup(_message.Message):
         self,
         *,
         entries: _abc.Iterable[Global___JournalEntry] | None = ...,
-        form: _builtins.int = ...,
+        schema_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "form", b"form"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "schema_version", b"schema_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,9 +409,9 @@ class WebhookGroup(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DELIVERIES_FIELD_NUMBER: _builtins.int
-    FORM_FIELD_NUMBER: _builtins.int
-    form: _builtins.int
-    """Number of the form of the deliveries, as in Manifest."""
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    """That of the deliveries, as in Manifest."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingDelivery]:
         """At least one."""
@@ -420,11 +420,11 @@ class WebhookGroup(_message.Message):
         self,
         *,
         deliveries: _abc.Iterable[Global___PendingDelivery] | None = ...,
-        form: _builtins.int = ...,
+        schema_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "form", b"form"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "schema_version", b"schema_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

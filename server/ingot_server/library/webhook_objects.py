@@ -23,7 +23,7 @@ logger = EventLogger(__name__)
 
 FOLDER: Final = "webhooks/"
 _CONTENT_TYPE: Final = "application/x-protobuf"
-_FORM: Final = 1
+_SCHEMA_VERSION: Final = 1
 
 
 class WebhookObjects:
@@ -35,7 +35,9 @@ class WebhookObjects:
 
     async def write(self, group: str, deliveries: Sequence[PendingDelivery]) -> None:
         """Write a group; `group` is its name. After a Failure it may be written all the same."""
-        content = WebhookGroup(deliveries=deliveries, form=_FORM).SerializeToString()
+        content = WebhookGroup(
+            deliveries=deliveries, schema_version=_SCHEMA_VERSION
+        ).SerializeToString()
         await self._blobs.put(FOLDER + group, content, content_type=_CONTENT_TYPE)
 
     async def list(self) -> Sequence[str]:
@@ -62,8 +64,8 @@ class WebhookObjects:
                     FOLDER + group,
                 )
             return []
-        if read.form > _FORM:
-            raise written_by_newer_version(FOLDER + group, read.form, _FORM)
+        if read.schema_version > _SCHEMA_VERSION:
+            raise written_by_newer_version(FOLDER + group, read.schema_version, _SCHEMA_VERSION)
         return read.deliveries
 
     async def remove(self, groups: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Manifests of every form are read, and those of a newer version are refused."""
+"""Manifests of every schema version are read, and those of a newer version are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
-from ingot_server.library.manifest import FORM, parse, serialize
+from ingot_server.library.manifest import SCHEMA_VERSION, parse, serialize
 from ingot_server.library.manifest_pb2 import Manifest, SourceVersion
 
 MEDIA_ID = "2fsozj2w2ztcfi73a2srw2iimg745kahj3ctttmusiprf22nmd7q"
@@ -22,27 +22,29 @@ def read(stored: object) -> Manifest:
     return parse(MEDIA_ID, KEY, json.dumps(stored).encode(), "etag")
 
 
-def test_a_manifest_says_its_form() -> None:
+def test_a_manifest_says_its_schema_version() -> None:
     written = json.loads(serialize(Manifest(media=Media(title="clip")), KEY))
 
-    assert written == {"form": FORM, "media": {"title": "clip"}}
-    assert read(written) == Manifest(form=FORM, media=Media(id=MEDIA_ID, etag="etag", title="clip"))
+    assert written == {"schemaVersion": SCHEMA_VERSION, "media": {"title": "clip"}}
+    assert read(written) == Manifest(
+        schema_version=SCHEMA_VERSION, media=Media(id=MEDIA_ID, etag="etag", title="clip")
+    )
 
 
-def test_a_manifest_without_a_form_is_of_the_first() -> None:
+def test_a_manifest_without_a_schema_version_has_the_first() -> None:
     assert read({"media": {"title": "clip"}}).media.title == "clip"
 
 
 @pytest.mark.parametrize(
     "stored",
     [
-        {"form": FORM + 1, "media": {"title": "clip"}},
-        {"form": FORM + 1, "tombstone": {}},
-        {"form": FORM + 1, "media": {"title": {"en": "clip"}}},
-        {"form": FORM + 1, "blob": {}},
+        {"schemaVersion": SCHEMA_VERSION + 1, "media": {"title": "clip"}},
+        {"schemaVersion": SCHEMA_VERSION + 1, "tombstone": {}},
+        {"schemaVersion": SCHEMA_VERSION + 1, "media": {"title": {"en": "clip"}}},
+        {"schemaVersion": SCHEMA_VERSION + 1, "blob": {}},
     ],
 )
-def test_a_newer_form_is_refused_with_what_to_do(stored: dict[str, Any]) -> None:
+def test_a_newer_schema_version_is_refused_with_what_to_do(stored: dict[str, Any]) -> None:
     with pytest.raises(Failure, match=f"{KEY} was written by a newer .* Upgrade this") as raised:
         read(stored)
 
@@ -50,7 +52,7 @@ def test_a_newer_form_is_refused_with_what_to_do(stored: dict[str, Any]) -> None
     assert raised.value.transient
 
 
-@pytest.mark.parametrize("stored", [[], "media", None, {}, {"form": FORM}])
+@pytest.mark.parametrize("stored", [[], "media", None, {}, {"schemaVersion": SCHEMA_VERSION}])
 def test_what_is_no_manifest_is_damaged(stored: object) -> None:
     with pytest.raises(Failure, match="cannot be read") as raised:
         read(stored)
@@ -75,4 +77,4 @@ def test_a_manifest_of_the_first_builds_has_its_source_version() -> None:
         "frameRate": {"numerator": 30000, "denominator": 1001},
         "bitrateBps": "31496",
     }
-    assert "form" in json.loads(serialize(manifest, KEY))
+    assert "schemaVersion" in json.loads(serialize(manifest, KEY))
