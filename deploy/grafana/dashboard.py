@@ -161,6 +161,17 @@ ROWS: Final[dict[str, tuple[Graph, ...]]] = {
             stacked=True,
         ),
         Graph(
+            "Checks of subscriptions",
+            "reqps",
+            (
+                Query(
+                    f"sum by (reason) (rate(ingot_subscription_checks_total[{_RATE}]))",
+                    "{{reason}}",
+                ),
+                Query(f"sum(rate(ingot_subscription_jobs_total[{_RATE}]))", "new jobs"),
+            ),
+        ),
+        Graph(
             "Received",
             "Bps",
             (Query(f"sum by (source) (rate(ingot_received_bytes_total[{_RATE}]))", "{{source}}"),),

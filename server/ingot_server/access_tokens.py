@@ -19,6 +19,7 @@ import asyncio
 import hashlib
 import re
 import secrets
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,15 @@ class AccessTokens:
         """Return the entry of a token, also if it has expired; None for an unknown token."""
         # A caller cannot choose digests, so the time of the lookup tells nothing about a token.
         return self._by_digest.get(hashlib.sha256(token.encode()).digest())
+
+    def named(self, name: str) -> list[AccessToken]:
+        """Return the entries of a caller's tokens that have not expired, the last one last."""
+        now = time.time()
+        return [
+            token
+            for token in self._by_digest.values()
+            if token.name == name and token.expires > now
+        ]
 
     async def keep_current(self) -> None:
         """Read the file again each time that it has changed. Never ends.

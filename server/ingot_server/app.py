@@ -28,12 +28,15 @@ from ingot_server.api.retries import Retries
 from ingot_server.api.server_certificate import server_certificate
 from ingot_server.api.source_service import SourceService
 from ingot_server.api.store_health import StoreHealth, Stores
+from ingot_server.api.subscription_checks import SubscriptionChecks
+from ingot_server.api.subscription_service import SubscriptionService
 from ingot_server.api.system_service import SystemService
 from ingot_server.api.webhook_service import WebhookService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.cookie_health import CookieHealth
 from ingot_server.event_log import EventLogger
+from ingot_server.following.subscriptions import Subscriptions
 from ingot_server.heartbeat import beating
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
@@ -109,8 +112,11 @@ async def running(
         media_list = MediaList(catalog, blobs, redis)
         building = asyncio.create_task(media_list.keep_index_built())
         restoring = asyncio.create_task(journal.restorer.keep_restored(redis.outage))
-        following = asyncio.create_task(authentication.keep_current())
-        stack.push_async_callback(cancel_and_wait, building, restoring, following)
+        refreshing = asyncio.create_task(authentication.keep_current())
+        subscriptions = Subscriptions(redis, blobs)
+        checks = SubscriptionChecks(subscriptions, ingest, authentication, settings)
+        checking = asyncio.create_task(checks.keep_checking(redis.outage))
+        stack.push_async_callback(cancel_and_wait, building, restoring, refreshing, checking)
         throttle = SourceThrottle(redis, sources, settings)
         cookie_health = CookieHealth(redis, sources)
         watches = OpenWatches()
@@ -123,6 +129,7 @@ async def running(
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
             SourceService(throttle, cookie_health, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
+            SubscriptionService(subscriptions, ingest, settings),
             SystemService(installation, redis, quotas, settings),
         )
         server = ApiServer(

@@ -476,6 +476,9 @@ class Settings:
         timedelta(days=3),
         "how long the delivery of a webhook is tried, and how long one that failed is kept",
     )
+    subscriptions_per_caller: int = _setting(
+        1000, "lists that one caller may follow; 0 means no limit"
+    )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
     cache_sharing: CacheSharing = _setting(
         CacheSharing.SHARED,

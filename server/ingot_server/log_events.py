@@ -95,6 +95,13 @@ class Event(Enum):
     DELIVERY_FAILED = "A webhook was not accepted; it is sent again, or given up."
     DELIVERY_DEFECT = "A webhook was not sent because of a defect in Ingot."
 
+    # Subscriptions
+    SUBSCRIPTION_CHECKED = "A check of a subscription found new entries, and made jobs of them."
+    SUBSCRIPTION_FAILED = "A check of a subscription failed; the next one comes later."
+    ENTRY_REFUSED = "A new entry of a subscription can be no job, and is left out."
+    SUBSCRIPTION_UNREADABLE = "A subscription in the bucket cannot be read, so it is not followed."
+    SUBSCRIPTIONS_RESTORED = "Redis had lost subscriptions, which the bucket has."
+
     # The API
     SERVING = "An API server answers at an address."
     DRAINING = "An API server ends its calls, because it is to stop."

@@ -18,7 +18,9 @@ LEAST_BANDWIDTH: Final = ByteSize(64 << 10)
 """Bytes per second of the lowest bandwidth limit."""
 SIGNING_HINT: Final = "`echo whsec_$(openssl rand -base64 32)` makes one."
 """How to make a secret of INGOT_WEBHOOK_SECRETS."""
-BUCKET_FOLDERS: Final = tuple("alias index journal media probe scrub uploads webhooks".split())
+BUCKET_FOLDERS: Final = tuple(
+    "alias index journal media probe scrub subscriptions uploads webhooks".split()
+)
 """The folders that Ingot uses in its bucket, or under INGOT_S3_PREFIX there."""
 _MOST_PREFIX: Final = 256
 _WHSEC: Final = "whsec_"

@@ -51,6 +51,8 @@ EXPORTS = [
     "SnapshotEnd",
     "SourceRefused",
     "SourceUnavailable",
+    "Subscription",
+    "SubscriptionNotFound",
     "SyncClient",
     "SyncIngestJob",
     "UnsupportedUrl",

@@ -108,13 +108,21 @@ def test_what_is_announced_says_when_it_begins() -> None:
     assert found.start_time.timestamp() == 1_900_000_000
 
 
-def test_the_title_of_an_entry_is_cut() -> None:
-    entry = {"url": "http://a/b", "title": "x" * 4000, "duration": 2.5}
+def test_an_entry_has_what_the_list_says_and_a_title_that_is_cut() -> None:
+    entry = {
+        "url": "http://a/b",
+        "title": "x" * 4000,
+        "duration": 2.5,
+        "publish_time": 1_764_468_000.0,
+        "live_status": "is_upcoming",
+    }
     names = {"title": "", "extractor": "", "extractor_id": "", "total": 1}
     found = listed({**names, "entries": [entry]})
     assert found.urls == ("http://a/b",)
     assert len(found.entries[0].title) == 200
     assert found.entries[0].duration.ToTimedelta().total_seconds() == 2.5
+    assert found.entries[0].publish_time.seconds == 1_764_468_000
+    assert found.entries[0].kind == ResolveResponse.KIND_UPCOMING
 
 
 def test_the_report_has_the_best_format_first() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ServiceUnavailable,
         SourceRefused,
         SourceUnavailable,
+        SubscriptionNotFound,
         UnsupportedUrl,
     )
     from ingot.job import IngestJob, RemovedJob
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ingot.v1.job_service_pb2 import SnapshotEnd
     from ingot.v1.media_pb2 import Media, Selection
     from ingot.v1.recipe_pb2 import Recipe
+    from ingot.v1.subscription_pb2 import Subscription
 
 __all__ = [
     "AccessDenied",
@@ -74,6 +76,8 @@ __all__ = [
     "SnapshotEnd",
     "SourceRefused",
     "SourceUnavailable",
+    "Subscription",
+    "SubscriptionNotFound",
     "SyncClient",
     "SyncIngestJob",
     "UnsupportedUrl",
@@ -98,6 +102,7 @@ _MODULES: Final = {
     "ResolveResponse": "ingot.v1.ingest_service_pb2",
     "Selection": "ingot.v1.media_pb2",
     "SnapshotEnd": "ingot.v1.job_service_pb2",
+    "Subscription": "ingot.v1.subscription_pb2",
     "SyncClient": "ingot.sync_client",
     "SyncIngestJob": "ingot.sync_job",
     "name_of": "ingot.enums",

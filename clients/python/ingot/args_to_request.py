@@ -34,6 +34,14 @@ _OPTION_BY_FIELD: Final = {
     "selection.min_height": "--min-height",
     "selection.start_offset": "--start",
     "selection.video_codecs": "--video-codec",
+    "subscription.exclude_titles": "--exclude",
+    "subscription.include_titles": "--include",
+    "subscription.interval": "--every",
+    "subscription.labels": "--label",
+    "subscription.max_entries": "--max-entries",
+    "subscription.url": "URL",
+    "subscription.webhook_url": "--webhook",
+    "subscription_id": "ID",
     "source": "--source",
     "text": "WORD",
     "url": "URL",
@@ -73,9 +81,34 @@ def selection(options: Namespace) -> Selection | None:
 
 def ingest(options: Namespace) -> dict[str, Any]:
     """Return the keyword arguments of Client.ingest_video and Client.validate."""
+    ingest_options = _media_options(options)
+    ingest_options.playlist = options.playlist
+    if options.max_entries is not None:
+        ingest_options.max_entries = options.max_entries
+    return {
+        "selection": selection(options),
+        "max_age": options.max_age,
+        "labels": dict(options.label),
+        "options": ingest_options if ingest_options.ByteSize() else None,
+        "recipes": _recipes(options),
+        "webhook_url": options.webhook,
+    }
+
+
+def follow(options: Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of Client.follow that say how entries are ingested."""
+    return {
+        "selection": selection(options),
+        "labels": dict(options.label),
+        "options": _media_options(options),
+        "recipes": _recipes(options),
+        "webhook_url": options.webhook,
+    }
+
+
+def _media_options(options: Namespace) -> IngestOptions:
+    """Return the side files of a media item, and how a live stream is recorded."""
     ingest_options = IngestOptions(
-        playlist=options.playlist,
-        max_entries=options.max_entries,
         subtitle_languages=options.subtitles,
         automatic_subtitles=options.automatic_subtitles,
         thumbnail=options.thumbnail,
@@ -85,14 +118,7 @@ def ingest(options: Namespace) -> dict[str, Any]:
     )
     if options.record is not None:
         ingest_options.record_duration.FromTimedelta(options.record)
-    return {
-        "selection": selection(options),
-        "max_age": options.max_age,
-        "labels": dict(options.label),
-        "options": ingest_options if ingest_options.ByteSize() else None,
-        "recipes": _recipes(options),
-        "webhook_url": options.webhook,
-    }
+    return ingest_options
 
 
 def upload(options: Namespace) -> dict[str, Any]:

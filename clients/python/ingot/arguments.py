@@ -11,7 +11,14 @@ from typing import Final
 
 from ingot.completion_command import add_completion
 from ingot.config_command import add_config
-from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_resolve, add_upload
+from ingot.ingest_arguments import (
+    add_convert,
+    add_follow,
+    add_ingest,
+    add_mp3,
+    add_resolve,
+    add_upload,
+)
 from ingot.login_command import add_login
 from ingot.mcp_command import add_mcp
 from ingot.recipe_options import parse_duration
@@ -101,6 +108,17 @@ def build_parser() -> argparse.ArgumentParser:
     retry.add_argument("job_id", type=parse_text, metavar="ID")
     add_no_wait(retry)
     add_webhook(retry)
+    add_follow(command("follow", "Follow a channel, playlist or feed: ingest what is new in it."))
+    command("following", "List what is followed, and when it is checked.")
+    for name, description in (
+        ("unfollow", "Stop following. What is stored stays."),
+        ("pause", "Check subscriptions no more, until they are resumed."),
+        ("resume", "Check subscriptions again that were paused."),
+        ("check", "Look for new entries of subscriptions now."),
+    ):
+        command(name, description).add_argument(
+            "names", type=parse_text, nargs="+", metavar="URL_OR_ID"
+        )
     _add_webhooks(
         command("webhooks", "List the deliveries of webhooks, those of later jobs first.")
     )

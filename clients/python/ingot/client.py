@@ -5,6 +5,7 @@ from __future__ import annotations
 from ingot.ingest_calls import IngestCalls
 from ingot.job_calls import JobCalls
 from ingot.media_calls import MediaCalls
+from ingot.subscription_calls import SubscriptionCalls
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
 from ingot.v1.system_service_pb2 import (
     GetQuotaRequest,
@@ -15,7 +16,7 @@ from ingot.v1.system_service_pb2 import (
 from ingot.webhook_calls import WebhookCalls
 
 
-class Client(IngestCalls, MediaCalls, JobCalls, WebhookCalls):
+class Client(IngestCalls, MediaCalls, JobCalls, SubscriptionCalls, WebhookCalls):
     """A connection to an Ingot server, which is open within `async with`.
 
     Without `async with`, call `connect` before the first call and `close` after the last one.

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from ingot import args_to_request, error_text, render, wrong_input
@@ -15,6 +16,7 @@ from ingot.client import Client
 from ingot.convert_command import convert_media
 from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
+from ingot.following_command import change_subscription, follow, list_subscriptions
 from ingot.job import IngestJob
 from ingot.jobs_command import list_jobs, watch_all_jobs
 from ingot.mcp_command import serve_agents
@@ -277,6 +279,20 @@ async def _list(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+async def _follow(client: Client, options: Namespace) -> int:
+    await follow(client, options)
+    return SUCCEEDED
+
+
+async def _following(client: Client, options: Namespace) -> int:
+    await list_subscriptions(client, options)
+    return SUCCEEDED
+
+
+async def _change_subscriptions(client: Client, options: Namespace) -> int:
+    return await _for_each_name(options, partial(change_subscription, client, options))
+
+
 async def _webhooks(client: Client, options: Namespace) -> int:
     await list_deliveries(client, options)
     return SUCCEEDED
@@ -372,6 +388,12 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "watch": _watch,
     "cancel": _cancel,
     "retry": _retry,
+    "follow": _follow,
+    "following": _following,
+    "unfollow": _change_subscriptions,
+    "pause": _change_subscriptions,
+    "resume": _change_subscriptions,
+    "check": _change_subscriptions,
     "webhooks": _webhooks,
     "replay": _replay,
     "list": _list,

@@ -19,6 +19,7 @@ from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot.v1.source_service_pb2_grpc import SourceServiceStub
+from ingot.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from ingot.v1.system_service_pb2_grpc import SystemServiceStub
 from ingot.v1.webhook_service_pb2_grpc import WebhookServiceStub
 
@@ -65,13 +66,17 @@ _CONNECT_SECONDS: Final = 5
 _INITIAL_BACKOFF_SECONDS: Final = 0.1
 _MAX_BACKOFF_SECONDS: Final = 2.0
 
-# Methods that may be repeated. Ingest and Convert are safe because of their request_id.
-# DeleteMedia is missing, because a second call would fail with MEDIA_NOT_FOUND.
+# Methods that may be repeated. Ingest, Convert and CreateSubscription are safe because of their
+# request_id. DeleteMedia is missing, because a second call would fail with MEDIA_NOT_FOUND.
 _RETRIED: Final[Mapping[str, Sequence[str]]] = {
     "ingot.v1.IngestService": ("Ingest", "Convert", "QueryUpload"),
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
     "ingot.v1.MediaService": ("GetMedia", "ListMedia", "CreateDownloadUrl"),
     "ingot.v1.SourceService": ("ListSources",),
+    "ingot.v1.SubscriptionService": (
+        *("CreateSubscription", "GetSubscription", "ListSubscriptions", "UpdateSubscription"),
+        *("CheckSubscription", "MarkSubscriptionSeen"),
+    ),
     "ingot.v1.WebhookService": ("ListWebhookDeliveries", "ReplayWebhookDelivery"),
 }
 
@@ -144,6 +149,7 @@ class Connection:
         self.jobs = JobServiceStub(self._channel)
         self.media = MediaServiceStub(self._channel)
         self.sources = SourceServiceStub(self._channel)
+        self.subscriptions = SubscriptionServiceStub(self._channel)
         self.system = SystemServiceStub(self._channel)
         self.webhooks = WebhookServiceStub(self._channel)
 

@@ -8,6 +8,7 @@
         ├── AccessDenied         the server wants a token, or does not accept this one
         ├── Conflict             another version is stored, or the request id was used before
         ├── JobNotFound          there is no record of this job
+        ├── SubscriptionNotFound there is no such subscription
         ├── MediaNotFound        the media is not stored, or no longer whole
         │   └── MediaDoesNotExist    and does not exist at its source
         ├── JobCancelled         the job was cancelled
@@ -102,6 +103,10 @@ class Conflict(IngotError):
 
 class JobNotFound(IngotError):
     """There is no record of this job; records expire some time after the end of the job."""
+
+
+class SubscriptionNotFound(IngotError):
+    """There is no subscription with this id. List those that there are."""
 
 
 class MediaNotFound(IngotError):
@@ -206,6 +211,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "ORIGIN_FORBIDDEN": AccessDenied,
     "WEBHOOKS_NOT_CONFIGURED": InvalidRequest,
     "WEBHOOK_DELIVERY_NOT_FOUND": Conflict,
+    "SUBSCRIPTION_NOT_FOUND": SubscriptionNotFound,
     "TOO_MANY_WEBHOOKS": ServiceUnavailable,
     "UNAUTHENTICATED": AccessDenied,
     "TOKEN_INVALID": AccessDenied,

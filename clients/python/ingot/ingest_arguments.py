@@ -1,4 +1,4 @@
-"""The arguments of the commands that store media: `ingest`, `upload`, `convert` and `mp3`.
+"""The arguments of commands that store media: `ingest`, `upload`, `convert`, `mp3` and `follow`.
 
 This module loads neither gRPC nor the contract, so that `--help` is fast.
 """
@@ -6,6 +6,7 @@ This module loads neither gRPC nor the contract, so that `--help` is fast.
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from typing import Final
 
 from ingot.recipe_options import (
@@ -110,13 +111,13 @@ def _add_ingest_settings(parser: argparse.ArgumentParser) -> None:
     _add_job_settings(parser)
 
 
-def _add_job_settings(parser: argparse.ArgumentParser) -> None:
+def _add_job_settings(parser: argparse.ArgumentParser, *, priority: str = "normal") -> None:
     add_labels(parser, "label to store with the job and the media; repeatable")
     parser.add_argument(
         "--priority",
         choices=_PRIORITIES,
-        default="normal",
-        help="order among the waiting jobs (default: normal)",
+        default=priority,
+        help=f"order among the waiting jobs (default: {priority})",
     )
     add_webhook(parser)
 
@@ -132,6 +133,58 @@ def _add_recipes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_follow(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `follow`."""
+    parser.add_argument("url", type=parse_text, metavar="URL")
+    parser.add_argument(
+        "--mark-seen",
+        action="store_true",
+        help="ingest only what is published from now on, and not what is there already",
+    )
+    parser.add_argument(
+        "--every",
+        type=parse_duration,
+        metavar="TIME",
+        help="how often to look for new entries, such as 30m (default: 1h)",
+    )
+    parser.add_argument(
+        "--since",
+        type=parse_date,
+        metavar="DATE",
+        help="ingest only what was published on this day (UTC) or later, such as 2026-11-30",
+    )
+    for name, what in (
+        ("--include", "whose title contains"),
+        ("--exclude", "unless its title has"),
+    ):
+        parser.add_argument(
+            name,
+            action="append",
+            default=[],
+            type=parse_text,
+            metavar="TEXT",
+            help=f"ingest an entry only {what} this text, in upper or lower case; repeatable",
+        )
+    parser.add_argument(
+        "--max-entries",
+        type=parse_integer,
+        metavar="NUMBER",
+        help="how many entries of the list to look at (default: 200)",
+    )
+    add_selection(parser)
+    _add_job_settings(parser, priority="low")
+    _add_media_options(parser)
+    _add_recipes(parser)
+
+
+def parse_date(text: str) -> datetime:
+    """Parse a date, as its beginning in UTC. Raises ArgumentTypeError."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-30") from None
+
+
 def _add_ingest_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--playlist",
@@ -144,6 +197,10 @@ def _add_ingest_options(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="refuse a playlist with more entries than this",
     )
+    _add_media_options(parser)
+
+
+def _add_media_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record",
         type=parse_duration,

@@ -166,6 +166,14 @@ class SyncClient:
     cancel = _call(Client.cancel)
     retry = _job_call(Client.retry)
 
+    follow = _call(Client.follow)
+    subscription = _call(Client.subscription)
+    subscriptions = _iteration(Client.subscriptions)
+    update_subscription = _call(Client.update_subscription)
+    unfollow = _call(Client.unfollow)
+    check_subscription = _call(Client.check_subscription)
+    mark_subscription_seen = _call(Client.mark_subscription_seen)
+
     webhook_deliveries = _iteration(Client.webhook_deliveries)
     replay_webhook = _call(Client.replay_webhook)
 

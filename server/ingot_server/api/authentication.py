@@ -103,6 +103,31 @@ class Authentication:
             await self._rates.count(caller)
         return caller
 
+    def owner(self, name: str, peer: str, scopes: frozenset[Scope.ValueType]) -> Caller:
+        """Return the caller that a subscription makes jobs for.
+
+        `peer` and `scopes` are those of the call that created it. Raises Failure TOKEN_INVALID if
+        no credential can prove that name any more.
+        """
+        limits = self._limits
+        if tokens := self._tokens.named(name):
+            scopes &= frozenset().union(*(token.scopes for token in tokens))
+            limits = tokens[-1].limits
+        elif name and self._tokens.configured and not self._accepts_other_names:
+            raise Failure(
+                reason_pb2.REASON_TOKEN_INVALID,
+                f"{name} has no token that is valid now, so nothing is fetched for its "
+                "subscription. Give it a token, or have an administrator delete the subscription.",
+            )
+        caller = self._named(peer, name, scopes, limits)
+        if not name and caller.is_local:
+            return dataclasses.replace(caller, limits=self._local_limits)
+        return caller
+
+    @property
+    def _accepts_other_names(self) -> bool:
+        return self._jwts is not None or self.certificates.replace_tokens
+
     async def _caller(self, peer: str, token: str) -> Caller:
         found = self._tokens.find(token)
         if found is None and self._jwts is not None and token.count(".") == _JWT_DOTS:

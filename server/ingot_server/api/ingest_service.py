@@ -30,6 +30,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.scope_pb2 import Scope
+from ingot.v1.subscription_pb2 import Subscription
 from ingot_server.api.admission import Admission
 from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.cached_jobs import job_of
@@ -37,13 +38,15 @@ from ingot_server.api.caller import CALLER, Caller, Serialized, Service
 from ingot_server.api.named_media import check_own_upload, find_named
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.request_draft import Drafts, RequestDraft, draft_job
-from ingot_server.api.resolver import Resolver
+from ingot_server.api.resolver import Resolver, no_list
+from ingot_server.api.subscription_requests import entry_request
 from ingot_server.api.upload_service import UploadMethods
 from ingot_server.api.webhook_requests import check_webhook
 from ingot_server.config import Settings
 from ingot_server.drafts import conversion_job, wanting_result
-from ingot_server.intake import AlreadyStored, Intake, Missing, Needed
+from ingot_server.intake import AlreadyStored, Intake, Missing, Needed, Refused
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
@@ -146,6 +149,40 @@ class IngestService(Service):
             draft = self._drafts.of(request, selection, [recipe])
             result = await self._ingest(request, draft)
         return ConvertResponse(job=job_of(result))
+
+    async def list_entries(self, url: str, max_entries: int) -> ResolveResponse:
+        """Return the first entries of a list, for a subscription. Raises as `Resolver` does."""
+        return await self._resolver.list_entries(url, max_entries)
+
+    async def ingest_entry(
+        self, request: IngestRequest, subscription_id: str, list_title: str
+    ) -> Job:
+        """Return the job of a new entry of a subscription, also if it has failed at once.
+
+        `request` must have a `request_id`, so that the job says what became of the entry. Raises
+        Failure if its URL names nothing that can be ingested, or if no job can be made now.
+        """
+        draft = self._drafts.of_ingest(request)
+        if (earlier := await self._admission.earlier(request)) is not None:
+            return earlier
+        job = copy_of(draft.job)
+        job.subscription_id, job.list_title = subscription_id, list_title
+        decision = await self._intake.decide(draft.resolved_url, job, is_entry=True)
+        if isinstance(decision, Refused):
+            return await self._admission.record(decision.job, request)
+        return job_of(await self._admission.carry_out(decision, request))
+
+    def check_subscription(self, subscription: Subscription) -> None:
+        """Raise Failure if jobs of a subscription would be refused, whatever their entries are.
+
+        No I/O. INVALID_REQUEST if its URL can name no list; else as in an Ingest call.
+        """
+        request = entry_request(subscription, subscription.url)
+        check_webhook(request, self._settings)
+        request.options.playlist = True
+        draft = self._drafts.of_ingest(request)
+        if draft.resolved_url.source.in_bucket or not draft.job.options.playlist:
+            raise no_list()
 
     async def resolve(self, request: ResolveRequest, _: Caller) -> ResolveResponse:
         return await self._resolver.resolve(request)

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from ingot.v1.job_service_pb2 import ListJobsRequest
 from ingot.v1.media_service_pb2 import ListMediaRequest
+from ingot.v1.subscription_service_pb2 import ListSubscriptionsRequest
 from ingot.v1.webhook_service_pb2 import ListWebhookDeliveriesRequest
 from ingot_server.api.status import invalid
 
@@ -28,7 +29,9 @@ LARGEST_BYTES: Final = 3 << 20
 
 _CHECKSUM_BYTES: Final = 12
 
-ListRequest: TypeAlias = ListMediaRequest | ListJobsRequest | ListWebhookDeliveriesRequest
+ListRequest: TypeAlias = (
+    ListMediaRequest | ListJobsRequest | ListWebhookDeliveriesRequest | ListSubscriptionsRequest
+)
 
 _Item = TypeVar("_Item", bound=Message)
 

@@ -15,16 +15,18 @@ from dataclasses import replace
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import ResolveRequest, ResolveResponse
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot.v1.media_pb2 import Selection
 from ingot_server.api.admission import Admission
 from ingot_server.api.named_media import check_own_upload
 from ingot_server.api.preflight import Preflight
+from ingot_server.api.status import invalid
 from ingot_server.config import Settings
 from ingot_server.drafts import identified
 from ingot_server.errors import Failure
 from ingot_server.intake import AlreadyStored, Intake, Refused
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lifecycle import PREVIEW
+from ingot_server.jobs.lifecycle import LISTING, PREVIEW
 from ingot_server.jobs.previews import Previews, preview_key
 from ingot_server.library.catalog import Catalog
 from ingot_server.resolve import ResolvedUrl, may_be_list
@@ -72,6 +74,23 @@ class Resolver:
         if found.kind != ResolveResponse.KIND_LIST:
             found.media.id, stored = await self._catalog.find(found.media.id)
             found.stored = stored is not None
+        return found
+
+    async def list_entries(self, url: str, max_entries: int) -> ResolveResponse:
+        """Return the first entries of the list behind `url`, as its source says now.
+
+        Raises Failure with the reason why not: INVALID_REQUEST if the URL names no list.
+        """
+        draft = Job(
+            kind=LISTING,
+            priority=job_pb2.JOB_PRIORITY_LOW,
+            options=IngestOptions(playlist=True, max_entries=max_entries),
+        )
+        resolved_url = self._intake.resolve(url, Selection(), draft.options)
+        self._intake.check_destination(resolved_url)
+        found = await self._ask(identified(draft, resolved_url))
+        if found.kind != ResolveResponse.KIND_LIST:
+            raise no_list()
         return found
 
     def _resolve(self, request: ResolveRequest, draft: Job) -> ResolvedUrl:
@@ -141,6 +160,12 @@ class Resolver:
         if found is None:
             raise _lost()
         return found
+
+
+def no_list() -> Failure:
+    """Return the failure of a subscription to something that is no list."""
+    problem = "must name a channel, playlist, podcast or feed; ingest a video by itself"
+    return invalid({"subscription.url": problem})
 
 
 def _lost() -> Failure:

@@ -44,6 +44,7 @@ _PATTERNS: Final = {
     "labels": "must begin and end with a lower-case letter or a digit, and may have `.`, `_`, `-` "
     "and `/` in between",
     "request_id": "may only have letters, digits, `.`, `_` and `-`",
+    "subscription_id": "must be the id of a subscription: lower-case letters and digits",
     "sha256": "must be a SHA-256 of 64 lower-case hexadecimal digits",
     "subtitle_languages": "must be a language tag, such as `en` or `pt-BR`",
 }

@@ -235,6 +235,8 @@ class Extraction:
                 "socket_timeout": request.timeout,
                 "noplaylist": not request.playlist,
                 "extract_flat": "in_playlist",
+                # How old the entries of a list are, which YouTube says in words: no request more.
+                "extractor_args": {"youtubetab": {"approximate_date": [""]}},
                 "playlistend": request.max_entries + 1,
                 "nopart": True,
                 "continuedl": False,

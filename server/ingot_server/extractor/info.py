@@ -67,8 +67,14 @@ def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str
         choices += [part.get("url") for part in entry.get("formats") or ()][-1:]
         url = next((one for one in map(_web, choices) if one and one != asked), "")
         if url:
-            title, seconds = _name(entry.get("title")), _number(entry.get("duration"))
-            known.setdefault(url, {"url": url, "title": title, "duration": seconds})
+            described = {
+                "url": url,
+                "title": _name(entry.get("title")),
+                "duration": _number(entry.get("duration")),
+                "publish_time": _published(entry),
+                "live_status": _name(entry.get("live_status")),
+            }
+            known.setdefault(url, described)
     return {
         "kind": "entries",
         "title": _name(found.get("title")),

@@ -8,12 +8,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from ingot.v1.ingest_service_pb2 import ListEntry, OfferedFormat
+from ingot.v1.ingest_service_pb2 import ListEntry, OfferedFormat, ResolveResponse
 from ingot.v1.media_pb2 import AudioStream, Chapter, Extraction, FrameRate, Shortfall, SideFile
 
 _LONGEST_TITLE: Final = 200
 # As in 30000/1001.
 _LARGEST_DENOMINATOR: Final = 1001
+_KINDS: Final = {
+    "is_live": ResolveResponse.KIND_LIVE,
+    "is_upcoming": ResolveResponse.KIND_UPCOMING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +167,15 @@ def listed(answer: dict[str, Any]) -> Entries:
     """Build Entries from the child's message."""
     entries = []
     for found in answer["entries"]:
-        entry = ListEntry(url=found["url"], title=found["title"][:_LONGEST_TITLE])
+        entry = ListEntry(
+            url=found["url"],
+            title=found["title"][:_LONGEST_TITLE],
+            kind=_KINDS.get(found["live_status"], ResolveResponse.KIND_UNSPECIFIED),
+        )
         if found["duration"] is not None:
             entry.duration.FromTimedelta(timedelta(seconds=found["duration"]))
+        if found["publish_time"] is not None:
+            entry.publish_time.FromDatetime(datetime.fromtimestamp(found["publish_time"], UTC))
         entries.append(entry)
     return Entries(
         title=answer["title"],

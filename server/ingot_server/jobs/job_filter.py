@@ -42,6 +42,7 @@ def job_filter(
             and request.source in ("", job.media.source.name)
             and request.parent_job_id in ("", job.parent_job_id)
             and request.media_id in ("", job.media.id)
+            and request.subscription_id in ("", job.subscription_id)
             and (not labels or labels.items() <= labels_of(job).items())
             and (not text or any(text in shown.casefold() for shown in _texts(job)))
         )

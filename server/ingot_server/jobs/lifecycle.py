@@ -44,6 +44,8 @@ PREVIEW: Final = job_pb2.JobKind.ValueType(1000)
 
 It is not part of the contract: no caller gets such a job (`Records.create`).
 """
+LISTING: Final = job_pb2.JobKind.ValueType(1001)
+"""The kind of a preview that returns `options.max_entries` of a list, for a subscription."""
 # What the attempts of a job have written into its record.
 _OF_ATTEMPTS: Final = (
     "state",
@@ -117,8 +119,13 @@ def is_conversion(job: Job) -> bool:
 
 
 def is_preview(job: Job) -> bool:
-    """Tell whether the job only finds out what is behind a URL, for Resolve."""
-    return job.kind == PREVIEW
+    """Tell whether the job only finds out what is behind a URL: for Resolve or a subscription."""
+    return job.kind in (PREVIEW, LISTING)
+
+
+def is_listing(job: Job) -> bool:
+    """Tell whether the job only finds out what a list has, for a subscription."""
+    return job.kind == LISTING
 
 
 def is_workflow(job: Job) -> bool:

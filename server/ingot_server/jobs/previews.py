@@ -2,8 +2,8 @@
 
     ingot:preview:<key>      a serialized ResolveResponse, which lives for resolve_ttl
 
-The key is the media id of what was asked for, with `:list` if a list was. A result says nothing
-about what is stored, because that changes.
+The key is the media id of what was asked for, with `:list` if a list was, and for a subscription
+with the number of its entries. A result says nothing about what is stored, because that changes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, cast
 from ingot.v1.ingest_service_pb2 import ResolveResponse
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
+from ingot_server.jobs.lifecycle import is_listing
 from ingot_server.redis import Redis, unavailable
 
 _PREVIEW: Final = "preview:"
@@ -43,4 +44,6 @@ class Previews:
 
 def preview_key(job: Job) -> str:
     """Return what is equal for all previews that ask the same."""
+    if is_listing(job):
+        return f"{job.media.id}:list:{job.options.max_entries}"
     return job.media.id + (":list" if job.options.playlist else "")

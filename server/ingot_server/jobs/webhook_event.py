@@ -24,7 +24,11 @@ def webhook_body(job: Job) -> bytes:
         type=_TYPES[job.state],
         timestamp=job.end_time,
         data=WebhookEvent.Data(
-            job_id=job.id, kind=job.kind, state=job.state, media_id=job.media.id
+            job_id=job.id,
+            kind=job.kind,
+            state=job.state,
+            media_id=job.media.id,
+            subscription_id=job.subscription_id,
         ),
     )
     if job.HasField("error"):

@@ -10,6 +10,8 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ingot.v1 import job_pb2 as _job_pb2
 from ingot.v1 import media_pb2 as _media_pb2
+from ingot.v1 import scope_pb2 as _scope_pb2
+from ingot.v1 import subscription_pb2 as _subscription_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -465,3 +467,79 @@ class PendingDelivery(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PendingDelivery: _TypeAlias = PendingDelivery  # noqa: Y015
+
+@_typing.final
+class StoredSubscription(_message.Message):
+    """A subscription: `subscriptions/<id>`. It is there until it is deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MARK_TIME_FIELD_NUMBER: _builtins.int
+    WAS_CHECKED_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    MEDIA_IDS_FIELD_NUMBER: _builtins.int
+    OWNER_KEY_FIELD_NUMBER: _builtins.int
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Grows with every change."""
+    peer: _builtins.str
+    """Where it was created from, as in Caller."""
+    fingerprint: _builtins.str
+    """Hash of the request that created it."""
+    was_checked: _builtins.bool
+    """Whether a check has listed its entries."""
+    seen: _builtins.bytes
+    """Hashes of the entries that are known, 8 bytes each. Those that a check listed last are at the end."""
+    owner_key: _builtins.str
+    """What the quotas of its owner are counted by, as in Caller."""
+    schema_version: _builtins.int
+    """That of the subscription, as in Manifest."""
+    @_builtins.property
+    def subscription(self) -> _subscription_pb2.Subscription:
+        """The subscription, with its webhook_url, without what its checks find out besides `title` and
+        `job_count`.
+        """
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_scope_pb2.Scope.ValueType]:
+        """What the caller that created it could do then."""
+
+    @_builtins.property
+    def mark_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for that the next check marks all entries as seen and makes no jobs. Unset if it
+        was not.
+        """
+
+    @_builtins.property
+    def media_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the media items that its jobs are about, at most 500, the latest at the end. Such an id may
+        be an alias of the one under which the media item is stored.
+        """
+
+    def __init__(
+        self,
+        *,
+        subscription: _subscription_pb2.Subscription | None = ...,
+        revision: _builtins.int = ...,
+        peer: _builtins.str = ...,
+        scopes: _abc.Iterable[_scope_pb2.Scope.ValueType] | None = ...,
+        fingerprint: _builtins.str = ...,
+        mark_time: _timestamp_pb2.Timestamp | None = ...,
+        was_checked: _builtins.bool = ...,
+        seen: _builtins.bytes = ...,
+        media_ids: _abc.Iterable[_builtins.str] | None = ...,
+        owner_key: _builtins.str = ...,
+        schema_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mark_time", b"mark_time", "subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "mark_time", b"mark_time", "media_ids", b"media_ids", "owner_key", b"owner_key", "peer", b"peer", "revision", b"revision", "schema_version", b"schema_version", "scopes", b"scopes", "seen", b"seen", "subscription", b"subscription", "was_checked", b"was_checked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredSubscription: _TypeAlias = StoredSubscription  # noqa: Y015

@@ -60,6 +60,19 @@ CACHE_REQUESTS: Final = Metric(
     "requests of one caller at the same moment count once.",
     ("result",),
 )
+SUBSCRIPTION_CHECKS: Final = Metric(
+    "ingot_subscription_checks_total",
+    Kind.COUNTER,
+    Origin.SERVER,
+    "Checks of subscriptions that have ended. `reason` is empty for those that have not failed.",
+    ("reason",),
+)
+SUBSCRIPTION_JOBS: Final = Metric(
+    "ingot_subscription_jobs_total",
+    Kind.COUNTER,
+    Origin.SERVER,
+    "Jobs that were made of new entries of subscriptions.",
+)
 STORE_UP: Final = Metric(
     "ingot_store_up",
     Kind.GAUGE,

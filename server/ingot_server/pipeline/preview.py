@@ -23,6 +23,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractor.result import Entries, Offer, Resolved
 from ingot_server.extractor.session import Session
+from ingot_server.jobs.lifecycle import is_listing
 from ingot_server.library.identity import media_id
 from ingot_server.pipeline.attempt import Attempt
 from ingot_server.pipeline.description import announced, title_of
@@ -116,7 +117,7 @@ class Previewer:
     async def _extract(self, attempt: Attempt, *, is_manifest: bool = False) -> ResolveResponse:
         options = IngestOptions()
         options.CopyFrom(attempt.job.options)
-        options.max_entries = MOST_ENTRIES
+        options.max_entries = _most_entries(attempt)
         if not attempt.records:
             options.ClearField("record_duration")
 
@@ -209,18 +210,22 @@ def _kind(found: Resolved, offer: Offer) -> ResolveResponse.Kind.ValueType:
 def _list(
     attempt: Attempt, entries: Sequence[ListEntry], title: str, total: int
 ) -> ResolveResponse:
-    if not entries:
+    if not (entries or is_listing(attempt.job)):
         raise Failure(reason_pb2.REASON_NOT_MEDIA, "The list has no entries. Use another list.")
+    most = _most_entries(attempt)
     response = ResolveResponse(
-        kind=ResolveResponse.KIND_LIST,
-        media=_identified(attempt),
-        entries=entries[:MOST_ENTRIES],
+        kind=ResolveResponse.KIND_LIST, media=_identified(attempt), entries=entries[:most]
     )
     response.media.title = title
     # As many as were asked for: there may be more.
-    if total != len(entries) or total <= MOST_ENTRIES:
+    if total != len(entries) or total <= most:
         response.entry_count = total
     return response
+
+
+def _most_entries(attempt: Attempt) -> int:
+    """Return how many entries of a list the preview has at most."""
+    return attempt.job.options.max_entries if is_listing(attempt.job) else MOST_ENTRIES
 
 
 def _media_item(attempt: Attempt, described: Media) -> ResolveResponse:

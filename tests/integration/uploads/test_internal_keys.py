@@ -57,6 +57,7 @@ REFUSED = [
     ("gs://elsewhere/a.mp4", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/uploads/x/0", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/journal/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
+    ("s3://{bucket}/subscriptions/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/webhooks/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/alias/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/media/" + "a" * 52 + "/x.mp4", "NOT_FOUND", "MEDIA_NOT_FOUND"),

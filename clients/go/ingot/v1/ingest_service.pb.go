@@ -931,7 +931,12 @@ type ListEntry struct {
 	// Title, at most 200 characters. Empty if the source does not give it with the list.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
 	// Playing time. Unset if the source does not give it with the list.
-	Duration      *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	// When the source published it. YouTube says only how long ago that was, such as `2 weeks ago`.
+	// Unset if the source does not give it with the list.
+	PublishTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`
+	// KIND_LIVE or KIND_UPCOMING, if the source says so with the list. Unspecified for all others.
+	Kind          ResolveResponse_Kind `protobuf:"varint,5,opt,name=kind,proto3,enum=ingot.v1.ResolveResponse_Kind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -985,6 +990,20 @@ func (x *ListEntry) GetDuration() *durationpb.Duration {
 		return x.Duration
 	}
 	return nil
+}
+
+func (x *ListEntry) GetPublishTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PublishTime
+	}
+	return nil
+}
+
+func (x *ListEntry) GetKind() ResolveResponse_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return ResolveResponse_KIND_UNSPECIFIED
 }
 
 // The header of an upload, or its next bytes.
@@ -2117,11 +2136,13 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	" \x01(\x03H\x00R\tsizeBytes\x88\x01\x01\x129\n" +
 	"\n" +
 	"audio_role\x18\v \x01(\x0e2\x1a.ingot.v1.AudioStream.RoleR\taudioRoleB\r\n" +
-	"\v_size_bytes\"j\n" +
+	"\v_size_bytes\"\xdd\x01\n" +
 	"\tListEntry\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
-	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"x\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12=\n" +
+	"\fpublish_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishTime\x122\n" +
+	"\x04kind\x18\x05 \x01(\x0e2\x1e.ingot.v1.ResolveResponse.KindR\x04kind\"x\n" +
 	"\rUploadRequest\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.ingot.v1.UploadHeaderH\x00R\x06header\x12-\n" +
 	"\x05chunk\x18\x02 \x01(\v2\x15.ingot.v1.UploadChunkH\x00R\x05chunkB\x06\n" +
@@ -2302,51 +2323,53 @@ var file_ingot_v1_ingest_service_proto_depIdxs = []int32{
 	38, // 24: ingot.v1.OfferedFormat.frame_rate:type_name -> ingot.v1.FrameRate
 	39, // 25: ingot.v1.OfferedFormat.audio_role:type_name -> ingot.v1.AudioStream.Role
 	29, // 26: ingot.v1.ListEntry.duration:type_name -> google.protobuf.Duration
-	12, // 27: ingot.v1.UploadRequest.header:type_name -> ingot.v1.UploadHeader
-	13, // 28: ingot.v1.UploadRequest.chunk:type_name -> ingot.v1.UploadChunk
-	24, // 29: ingot.v1.UploadHeader.labels:type_name -> ingot.v1.UploadHeader.LabelsEntry
-	30, // 30: ingot.v1.UploadHeader.priority:type_name -> ingot.v1.JobPriority
-	32, // 31: ingot.v1.UploadHeader.recipes:type_name -> ingot.v1.Recipe
-	31, // 32: ingot.v1.UploadHeader.options:type_name -> ingot.v1.IngestOptions
-	33, // 33: ingot.v1.UploadResponse.job:type_name -> ingot.v1.Job
-	37, // 34: ingot.v1.QueryUploadResponse.expire_time:type_name -> google.protobuf.Timestamp
-	25, // 35: ingot.v1.QueryUploadResponse.ranges:type_name -> ingot.v1.QueryUploadResponse.Range
-	33, // 36: ingot.v1.QueryUploadResponse.job:type_name -> ingot.v1.Job
-	29, // 37: ingot.v1.CreateUploadUrlRequest.lifetime:type_name -> google.protobuf.Duration
-	26, // 38: ingot.v1.CreateUploadUrlRequest.labels:type_name -> ingot.v1.CreateUploadUrlRequest.LabelsEntry
-	30, // 39: ingot.v1.CreateUploadUrlRequest.priority:type_name -> ingot.v1.JobPriority
-	32, // 40: ingot.v1.CreateUploadUrlRequest.recipes:type_name -> ingot.v1.Recipe
-	31, // 41: ingot.v1.CreateUploadUrlRequest.options:type_name -> ingot.v1.IngestOptions
-	37, // 42: ingot.v1.CreateUploadUrlResponse.expire_time:type_name -> google.protobuf.Timestamp
-	33, // 43: ingot.v1.CreateUploadUrlResponse.job:type_name -> ingot.v1.Job
-	27, // 44: ingot.v1.CompleteUploadRequest.labels:type_name -> ingot.v1.CompleteUploadRequest.LabelsEntry
-	30, // 45: ingot.v1.CompleteUploadRequest.priority:type_name -> ingot.v1.JobPriority
-	32, // 46: ingot.v1.CompleteUploadRequest.recipes:type_name -> ingot.v1.Recipe
-	31, // 47: ingot.v1.CompleteUploadRequest.options:type_name -> ingot.v1.IngestOptions
-	33, // 48: ingot.v1.CompleteUploadResponse.job:type_name -> ingot.v1.Job
-	33, // 49: ingot.v1.BatchIngestResponse.Result.job:type_name -> ingot.v1.Job
-	36, // 50: ingot.v1.BatchIngestResponse.Result.error:type_name -> google.rpc.Status
-	1,  // 51: ingot.v1.IngestService.Ingest:input_type -> ingot.v1.IngestRequest
-	3,  // 52: ingot.v1.IngestService.BatchIngest:input_type -> ingot.v1.BatchIngestRequest
-	7,  // 53: ingot.v1.IngestService.Resolve:input_type -> ingot.v1.ResolveRequest
-	11, // 54: ingot.v1.IngestService.Upload:input_type -> ingot.v1.UploadRequest
-	15, // 55: ingot.v1.IngestService.QueryUpload:input_type -> ingot.v1.QueryUploadRequest
-	17, // 56: ingot.v1.IngestService.CreateUploadUrl:input_type -> ingot.v1.CreateUploadUrlRequest
-	19, // 57: ingot.v1.IngestService.CompleteUpload:input_type -> ingot.v1.CompleteUploadRequest
-	5,  // 58: ingot.v1.IngestService.Convert:input_type -> ingot.v1.ConvertRequest
-	2,  // 59: ingot.v1.IngestService.Ingest:output_type -> ingot.v1.IngestResponse
-	4,  // 60: ingot.v1.IngestService.BatchIngest:output_type -> ingot.v1.BatchIngestResponse
-	8,  // 61: ingot.v1.IngestService.Resolve:output_type -> ingot.v1.ResolveResponse
-	14, // 62: ingot.v1.IngestService.Upload:output_type -> ingot.v1.UploadResponse
-	16, // 63: ingot.v1.IngestService.QueryUpload:output_type -> ingot.v1.QueryUploadResponse
-	18, // 64: ingot.v1.IngestService.CreateUploadUrl:output_type -> ingot.v1.CreateUploadUrlResponse
-	20, // 65: ingot.v1.IngestService.CompleteUpload:output_type -> ingot.v1.CompleteUploadResponse
-	6,  // 66: ingot.v1.IngestService.Convert:output_type -> ingot.v1.ConvertResponse
-	59, // [59:67] is the sub-list for method output_type
-	51, // [51:59] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	37, // 27: ingot.v1.ListEntry.publish_time:type_name -> google.protobuf.Timestamp
+	0,  // 28: ingot.v1.ListEntry.kind:type_name -> ingot.v1.ResolveResponse.Kind
+	12, // 29: ingot.v1.UploadRequest.header:type_name -> ingot.v1.UploadHeader
+	13, // 30: ingot.v1.UploadRequest.chunk:type_name -> ingot.v1.UploadChunk
+	24, // 31: ingot.v1.UploadHeader.labels:type_name -> ingot.v1.UploadHeader.LabelsEntry
+	30, // 32: ingot.v1.UploadHeader.priority:type_name -> ingot.v1.JobPriority
+	32, // 33: ingot.v1.UploadHeader.recipes:type_name -> ingot.v1.Recipe
+	31, // 34: ingot.v1.UploadHeader.options:type_name -> ingot.v1.IngestOptions
+	33, // 35: ingot.v1.UploadResponse.job:type_name -> ingot.v1.Job
+	37, // 36: ingot.v1.QueryUploadResponse.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 37: ingot.v1.QueryUploadResponse.ranges:type_name -> ingot.v1.QueryUploadResponse.Range
+	33, // 38: ingot.v1.QueryUploadResponse.job:type_name -> ingot.v1.Job
+	29, // 39: ingot.v1.CreateUploadUrlRequest.lifetime:type_name -> google.protobuf.Duration
+	26, // 40: ingot.v1.CreateUploadUrlRequest.labels:type_name -> ingot.v1.CreateUploadUrlRequest.LabelsEntry
+	30, // 41: ingot.v1.CreateUploadUrlRequest.priority:type_name -> ingot.v1.JobPriority
+	32, // 42: ingot.v1.CreateUploadUrlRequest.recipes:type_name -> ingot.v1.Recipe
+	31, // 43: ingot.v1.CreateUploadUrlRequest.options:type_name -> ingot.v1.IngestOptions
+	37, // 44: ingot.v1.CreateUploadUrlResponse.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 45: ingot.v1.CreateUploadUrlResponse.job:type_name -> ingot.v1.Job
+	27, // 46: ingot.v1.CompleteUploadRequest.labels:type_name -> ingot.v1.CompleteUploadRequest.LabelsEntry
+	30, // 47: ingot.v1.CompleteUploadRequest.priority:type_name -> ingot.v1.JobPriority
+	32, // 48: ingot.v1.CompleteUploadRequest.recipes:type_name -> ingot.v1.Recipe
+	31, // 49: ingot.v1.CompleteUploadRequest.options:type_name -> ingot.v1.IngestOptions
+	33, // 50: ingot.v1.CompleteUploadResponse.job:type_name -> ingot.v1.Job
+	33, // 51: ingot.v1.BatchIngestResponse.Result.job:type_name -> ingot.v1.Job
+	36, // 52: ingot.v1.BatchIngestResponse.Result.error:type_name -> google.rpc.Status
+	1,  // 53: ingot.v1.IngestService.Ingest:input_type -> ingot.v1.IngestRequest
+	3,  // 54: ingot.v1.IngestService.BatchIngest:input_type -> ingot.v1.BatchIngestRequest
+	7,  // 55: ingot.v1.IngestService.Resolve:input_type -> ingot.v1.ResolveRequest
+	11, // 56: ingot.v1.IngestService.Upload:input_type -> ingot.v1.UploadRequest
+	15, // 57: ingot.v1.IngestService.QueryUpload:input_type -> ingot.v1.QueryUploadRequest
+	17, // 58: ingot.v1.IngestService.CreateUploadUrl:input_type -> ingot.v1.CreateUploadUrlRequest
+	19, // 59: ingot.v1.IngestService.CompleteUpload:input_type -> ingot.v1.CompleteUploadRequest
+	5,  // 60: ingot.v1.IngestService.Convert:input_type -> ingot.v1.ConvertRequest
+	2,  // 61: ingot.v1.IngestService.Ingest:output_type -> ingot.v1.IngestResponse
+	4,  // 62: ingot.v1.IngestService.BatchIngest:output_type -> ingot.v1.BatchIngestResponse
+	8,  // 63: ingot.v1.IngestService.Resolve:output_type -> ingot.v1.ResolveResponse
+	14, // 64: ingot.v1.IngestService.Upload:output_type -> ingot.v1.UploadResponse
+	16, // 65: ingot.v1.IngestService.QueryUpload:output_type -> ingot.v1.QueryUploadResponse
+	18, // 66: ingot.v1.IngestService.CreateUploadUrl:output_type -> ingot.v1.CreateUploadUrlResponse
+	20, // 67: ingot.v1.IngestService.CompleteUpload:output_type -> ingot.v1.CompleteUploadResponse
+	6,  // 68: ingot.v1.IngestService.Convert:output_type -> ingot.v1.ConvertResponse
+	61, // [61:69] is the sub-list for method output_type
+	53, // [53:61] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_ingest_service_proto_init() }

@@ -473,6 +473,9 @@ type Job struct {
 	// Labels of callers who asked for the job after `requested_by` did, of 16 of them at most: the
 	// labels of more are not kept. Only administrators get it; it is empty for all others.
 	LabelsOfOthers []*CallerLabels `protobuf:"bytes,33,rep,name=labels_of_others,json=labelsOfOthers,proto3" json:"labels_of_others,omitempty"`
+	// Id of the subscription of which the job is a new entry. Empty if there is none, and if the entry
+	// got a job that a call had made before.
+	SubscriptionId string `protobuf:"bytes,34,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -736,6 +739,13 @@ func (x *Job) GetLabelsOfOthers() []*CallerLabels {
 		return x.LabelsOfOthers
 	}
 	return nil
+}
+
+func (x *Job) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
+	}
+	return ""
 }
 
 // The labels that one caller has given to a job.
@@ -1257,7 +1267,7 @@ var File_ingot_v1_job_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12ingot/v1/job.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/reason.proto\x1a\x15ingot/v1/recipe.proto\"\xbb\v\n" +
+	"\x12ingot/v1/job.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/reason.proto\x1a\x15ingot/v1/recipe.proto\"\xe4\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12%\n" +
@@ -1297,7 +1307,8 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"extraction\x18\x1f \x01(\v2\x14.ingot.v1.ExtractionR\n" +
 	"extraction\x12\x1b\n" +
 	"\tfetch_url\x18  \x01(\tR\bfetchUrl\x12@\n" +
-	"\x10labels_of_others\x18! \x03(\v2\x16.ingot.v1.CallerLabelsR\x0elabelsOfOthers\x1a9\n" +
+	"\x10labels_of_others\x18! \x03(\v2\x16.ingot.v1.CallerLabelsR\x0elabelsOfOthers\x12'\n" +
+	"\x0fsubscription_id\x18\" \x01(\tR\x0esubscriptionId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +

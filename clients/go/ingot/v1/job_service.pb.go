@@ -137,9 +137,11 @@ type ListJobsRequest struct {
 	MediaId string `protobuf:"bytes,8,opt,name=media_id,json=mediaId,proto3" json:"media_id,omitempty"`
 	// Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
 	// Empty means all jobs.
-	Text          string `protobuf:"bytes,9,opt,name=text,proto3" json:"text,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Text string `protobuf:"bytes,9,opt,name=text,proto3" json:"text,omitempty"`
+	// Only jobs that are new entries of the subscription with this id. Empty means all jobs.
+	SubscriptionId string `protobuf:"bytes,10,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListJobsRequest) Reset() {
@@ -231,6 +233,13 @@ func (x *ListJobsRequest) GetMediaId() string {
 func (x *ListJobsRequest) GetText() string {
 	if x != nil {
 		return x.Text
+	}
+	return ""
+}
+
+func (x *ListJobsRequest) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
 	}
 	return ""
 }
@@ -467,9 +476,11 @@ type CancelJobsRequest struct {
 	MediaId string `protobuf:"bytes,6,opt,name=media_id,json=mediaId,proto3" json:"media_id,omitempty"`
 	// Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
 	// Empty means all jobs.
-	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Text string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	// Only jobs that are new entries of the subscription with this id. Empty means all jobs.
+	SubscriptionId string `protobuf:"bytes,8,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CancelJobsRequest) Reset() {
@@ -547,6 +558,13 @@ func (x *CancelJobsRequest) GetMediaId() string {
 func (x *CancelJobsRequest) GetText() string {
 	if x != nil {
 		return x.Text
+	}
+	return ""
+}
+
+func (x *CancelJobsRequest) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
 	}
 	return ""
 }
@@ -728,9 +746,11 @@ type RetryJobsRequest struct {
 	MediaId string `protobuf:"bytes,6,opt,name=media_id,json=mediaId,proto3" json:"media_id,omitempty"`
 	// Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
 	// Empty means all jobs.
-	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Text string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	// Only jobs that are new entries of the subscription with this id. Empty means all jobs.
+	SubscriptionId string `protobuf:"bytes,8,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RetryJobsRequest) Reset() {
@@ -808,6 +828,13 @@ func (x *RetryJobsRequest) GetMediaId() string {
 func (x *RetryJobsRequest) GetText() string {
 	if x != nil {
 		return x.Text
+	}
+	return ""
+}
+
+func (x *RetryJobsRequest) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
 	}
 	return ""
 }
@@ -1045,9 +1072,11 @@ type WatchJobsRequest struct {
 	ResumeToken string `protobuf:"bytes,8,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Maximum number of jobs in the snapshot, which are the latest. Jobs outside it are sent when they
 	// change. Unset means 1000; more than 10000 means 10000.
-	SnapshotSize  int32 `protobuf:"varint,9,opt,name=snapshot_size,json=snapshotSize,proto3" json:"snapshot_size,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SnapshotSize int32 `protobuf:"varint,9,opt,name=snapshot_size,json=snapshotSize,proto3" json:"snapshot_size,omitempty"`
+	// Only jobs that are new entries of the subscription with this id. Empty means all jobs.
+	SubscriptionId string `protobuf:"bytes,10,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WatchJobsRequest) Reset() {
@@ -1141,6 +1170,13 @@ func (x *WatchJobsRequest) GetSnapshotSize() int32 {
 		return x.SnapshotSize
 	}
 	return 0
+}
+
+func (x *WatchJobsRequest) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
+	}
+	return ""
 }
 
 // What happened to one of the watched jobs, or to the watch.
@@ -1356,7 +1392,7 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\rGetJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"1\n" +
 	"\x0eGetJobResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"\x87\x03\n" +
+	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"\xb0\x03\n" +
 	"\x0fListJobsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1367,7 +1403,9 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\x06source\x18\x06 \x01(\tR\x06source\x12\"\n" +
 	"\rparent_job_id\x18\a \x01(\tR\vparentJobId\x12\x19\n" +
 	"\bmedia_id\x18\b \x01(\tR\amediaId\x12\x12\n" +
-	"\x04text\x18\t \x01(\tR\x04text\x1a9\n" +
+	"\x04text\x18\t \x01(\tR\x04text\x12'\n" +
+	"\x0fsubscription_id\x18\n" +
+	" \x01(\tR\x0esubscriptionId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x01\n" +
@@ -1381,7 +1419,7 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\x10CancelJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"4\n" +
 	"\x11CancelJobResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"\xcf\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"\xf8\x02\n" +
 	"\x11CancelJobsRequest\x12*\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x12.ingot.v1.JobStateR\x06states\x12?\n" +
 	"\x06labels\x18\x02 \x03(\v2'.ingot.v1.CancelJobsRequest.LabelsEntryR\x06labels\x12'\n" +
@@ -1389,7 +1427,8 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\"\n" +
 	"\rparent_job_id\x18\x05 \x01(\tR\vparentJobId\x12\x19\n" +
 	"\bmedia_id\x18\x06 \x01(\tR\amediaId\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\x1a9\n" +
+	"\x04text\x18\a \x01(\tR\x04text\x12'\n" +
+	"\x0fsubscription_id\x18\b \x01(\tR\x0esubscriptionId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
@@ -1402,7 +1441,7 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\vwebhook_url\x18\x03 \x01(\tR\n" +
 	"webhookUrl\"3\n" +
 	"\x10RetryJobResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"\xcd\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"\xf6\x02\n" +
 	"\x10RetryJobsRequest\x12*\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x12.ingot.v1.JobStateR\x06states\x12>\n" +
 	"\x06labels\x18\x02 \x03(\v2&.ingot.v1.RetryJobsRequest.LabelsEntryR\x06labels\x12'\n" +
@@ -1410,7 +1449,8 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\"\n" +
 	"\rparent_job_id\x18\x05 \x01(\tR\vparentJobId\x12\x19\n" +
 	"\bmedia_id\x18\x06 \x01(\tR\amediaId\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\x1a9\n" +
+	"\x04text\x18\a \x01(\tR\x04text\x12'\n" +
+	"\x0fsubscription_id\x18\b \x01(\tR\x0esubscriptionId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"]\n" +
@@ -1424,7 +1464,7 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobH\x00R\x03job\x123\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n" +
 	"\fresume_token\x18\x03 \x01(\tR\vresumeTokenB\a\n" +
-	"\x05event\"\x95\x03\n" +
+	"\x05event\"\xbe\x03\n" +
 	"\x10WatchJobsRequest\x12*\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x12.ingot.v1.JobStateR\x06states\x12>\n" +
 	"\x06labels\x18\x02 \x03(\v2&.ingot.v1.WatchJobsRequest.LabelsEntryR\x06labels\x12'\n" +
@@ -1434,7 +1474,9 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\bmedia_id\x18\x06 \x01(\tR\amediaId\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\x12!\n" +
 	"\fresume_token\x18\b \x01(\tR\vresumeToken\x12#\n" +
-	"\rsnapshot_size\x18\t \x01(\x05R\fsnapshotSize\x1a9\n" +
+	"\rsnapshot_size\x18\t \x01(\x05R\fsnapshotSize\x12'\n" +
+	"\x0fsubscription_id\x18\n" +
+	" \x01(\tR\x0esubscriptionId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfb\x01\n" +

@@ -206,6 +206,9 @@ const (
 	// The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
 	// the job, or call again when it has ended. Transient.
 	Reason_REASON_TOO_MANY_WEBHOOKS Reason = 72
+	// There is no subscription with this id. It may have been deleted: list those that there are.
+	// Permanent.
+	Reason_REASON_SUBSCRIPTION_NOT_FOUND Reason = 73
 	// The server asks who calls, and the call has no credential. Send a token of this server.
 	// Permanent.
 	Reason_REASON_UNAUTHENTICATED Reason = 90
@@ -304,6 +307,7 @@ var (
 		70:  "REASON_WEBHOOKS_NOT_CONFIGURED",
 		71:  "REASON_WEBHOOK_DELIVERY_NOT_FOUND",
 		72:  "REASON_TOO_MANY_WEBHOOKS",
+		73:  "REASON_SUBSCRIPTION_NOT_FOUND",
 		90:  "REASON_UNAUTHENTICATED",
 		91:  "REASON_TOKEN_INVALID",
 		92:  "REASON_TOKEN_EXPIRED",
@@ -376,6 +380,7 @@ var (
 		"REASON_WEBHOOKS_NOT_CONFIGURED":      70,
 		"REASON_WEBHOOK_DELIVERY_NOT_FOUND":   71,
 		"REASON_TOO_MANY_WEBHOOKS":            72,
+		"REASON_SUBSCRIPTION_NOT_FOUND":       73,
 		"REASON_UNAUTHENTICATED":              90,
 		"REASON_TOKEN_INVALID":                91,
 		"REASON_TOKEN_EXPIRED":                92,
@@ -420,7 +425,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xb8\x0f\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xdb\x0f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -482,7 +487,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_TRANSCRIPTION_FAILED\x10?\x12\"\n" +
 	"\x1eREASON_WEBHOOKS_NOT_CONFIGURED\x10F\x12%\n" +
 	"!REASON_WEBHOOK_DELIVERY_NOT_FOUND\x10G\x12\x1c\n" +
-	"\x18REASON_TOO_MANY_WEBHOOKS\x10H\x12\x1a\n" +
+	"\x18REASON_TOO_MANY_WEBHOOKS\x10H\x12!\n" +
+	"\x1dREASON_SUBSCRIPTION_NOT_FOUND\x10I\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10Z\x12\x18\n" +
 	"\x14REASON_TOKEN_INVALID\x10[\x12\x18\n" +
 	"\x14REASON_TOKEN_EXPIRED\x10\\\x12\x18\n" +

@@ -289,9 +289,11 @@ type WebhookEvent_Data struct {
 	// about, in all other states. Empty if that is not known.
 	MediaId string `protobuf:"bytes,4,opt,name=media_id,json=mediaId,proto3" json:"media_id,omitempty"`
 	// Why the job FAILED or was CANCELLED. Unset if it has SUCCEEDED.
-	Reason        Reason `protobuf:"varint,5,opt,name=reason,proto3,enum=ingot.v1.Reason" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason Reason `protobuf:"varint,5,opt,name=reason,proto3,enum=ingot.v1.Reason" json:"reason,omitempty"`
+	// Job.subscription_id. Empty if the job is no new entry of a subscription.
+	SubscriptionId string `protobuf:"bytes,6,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WebhookEvent_Data) Reset() {
@@ -359,21 +361,29 @@ func (x *WebhookEvent_Data) GetReason() Reason {
 	return Reason_REASON_UNSPECIFIED
 }
 
+func (x *WebhookEvent_Data) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
+	}
+	return ""
+}
+
 var File_ingot_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_webhook_proto_rawDesc = "" +
 	"\n" +
-	"\x16ingot/v1/webhook.proto\x12\bingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x15ingot/v1/reason.proto\"\xc3\x02\n" +
+	"\x16ingot/v1/webhook.proto\x12\bingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x15ingot/v1/reason.proto\"\xec\x02\n" +
 	"\fWebhookEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x128\n" +
 	"\ttimestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12/\n" +
-	"\x04data\x18\x03 \x01(\v2\x1b.ingot.v1.WebhookEvent.DataR\x04data\x1a\xb3\x01\n" +
+	"\x04data\x18\x03 \x01(\v2\x1b.ingot.v1.WebhookEvent.DataR\x04data\x1a\xdc\x01\n" +
 	"\x04Data\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x11.ingot.v1.JobKindR\x04kind\x12(\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x12.ingot.v1.JobStateR\x05state\x12\x19\n" +
 	"\bmedia_id\x18\x04 \x01(\tR\amediaId\x12(\n" +
-	"\x06reason\x18\x05 \x01(\x0e2\x10.ingot.v1.ReasonR\x06reason\"\x8d\x04\n" +
+	"\x06reason\x18\x05 \x01(\x0e2\x10.ingot.v1.ReasonR\x06reason\x12'\n" +
+	"\x0fsubscription_id\x18\x06 \x01(\tR\x0esubscriptionId\"\x8d\x04\n" +
 	"\x0fWebhookDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x10\n" +

@@ -604,13 +604,23 @@ class ListEntry(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    PUBLISH_TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """URL of the entry."""
     title: _builtins.str
     """Title, at most 200 characters. Empty if the source does not give it with the list."""
+    kind: Global___ResolveResponse.Kind.ValueType
+    """KIND_LIVE or KIND_UPCOMING, if the source says so with the list. Unspecified for all others."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Playing time. Unset if the source does not give it with the list."""
+
+    @_builtins.property
+    def publish_time(self) -> _timestamp_pb2.Timestamp:
+        """When the source published it. YouTube says only how long ago that was, such as `2 weeks ago`.
+        Unset if the source does not give it with the list.
+        """
 
     def __init__(
         self,
@@ -618,10 +628,12 @@ class ListEntry(_message.Message):
         url: _builtins.str = ...,
         title: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
+        publish_time: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___ResolveResponse.Kind.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "title", b"title", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "kind", b"kind", "publish_time", b"publish_time", "title", b"title", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

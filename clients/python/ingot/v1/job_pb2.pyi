@@ -232,6 +232,7 @@ class Job(_message.Message):
     EXTRACTION_FIELD_NUMBER: _builtins.int
     FETCH_URL_FIELD_NUMBER: _builtins.int
     LABELS_OF_OTHERS_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones, except
     the ids that begin with `cached-` (see `cached`). Empty in the response to validate_only.
@@ -290,6 +291,10 @@ class Job(_message.Message):
     fetch_url: _builtins.str
     """URL that is requested from the source if it is not `url`: as the caller wrote it, without its
     fragment. A server may sign a URL and compare it byte by byte. Empty if it is `url`.
+    """
+    subscription_id: _builtins.str
+    """Id of the subscription of which the job is a new entry. Empty if there is none, and if the entry
+    got a job that a call had made before.
     """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
@@ -421,10 +426,11 @@ class Job(_message.Message):
         extraction: _media_pb2.Extraction | None = ...,
         fetch_url: _builtins.str = ...,
         labels_of_others: _abc.Iterable[Global___CallerLabels] | None = ...,
+        subscription_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "last_attempt_error", b"last_attempt_error", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "selection", b"selection", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "epoch", b"epoch", "error", b"error", "extraction", b"extraction", "fetch_url", b"fetch_url", "id", b"id", "kind", b"kind", "labels", b"labels", "labels_of_others", b"labels_of_others", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "epoch", b"epoch", "error", b"error", "extraction", b"extraction", "fetch_url", b"fetch_url", "id", b"id", "kind", b"kind", "labels", b"labels", "labels_of_others", b"labels_of_others", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "subscription_id", b"subscription_id", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aingot/v1/job_service.proto\x12\x08ingot.v1\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"2\n\rGetJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xa5\x04\n\x0fListJobsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12=\n\x06states\x18\x03 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12z\n\x06labels\x18\x04 \x03(\x0b\x32%.ingot.v1.ListJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x99\x01\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\r.ingot.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12:\n\x0cstate_counts\x18\x03 \x03(\x0b\x32\x17.ingot.v1.JobStateCountR\x0bstateCounts\"O\n\rJobStateCount\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x12.ingot.v1.JobStateR\x05state\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\"5\n\x10\x43\x61ncelJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xda\x03\n\x11\x43\x61ncelJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12|\n\x06labels\x18\x02 \x03(\x0b\x32\'.ingot.v1.CancelJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"=\n\x12\x43\x61ncelJobsResponse\x12\'\n\x0f\x63\x61ncelled_count\x18\x01 \x01(\x05R\x0e\x63\x61ncelledCount\"\xb0\x01\n\x0fRetryJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\x12\x39\n\nrequest_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12?\n\x0bwebhook_url\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19(\x80\x10\x32\x14^(https?://[!-~]+)?$R\nwebhookUrl\"3\n\x10RetryJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xd8\x03\n\x10RetryJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12{\n\x06labels\x18\x02 \x03(\x0b\x32&.ingot.v1.RetryJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"]\n\x11RetryJobsResponse\x12#\n\rretried_count\x18\x01 \x01(\x05R\x0cretriedCount\x12#\n\rrefused_count\x18\x02 \x01(\x05R\x0crefusedCount\"a\n\x0fWatchJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\"\x96\x01\n\x10WatchJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\xb3\x04\n\x10WatchJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12{\n\x06labels\x18\x02 \x03(\x0b\x32&.ingot.v1.WatchJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x12+\n\x0cresume_token\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\x12,\n\rsnapshot_size\x18\t \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x0csnapshotSize\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfb\x01\n\x11WatchJobsResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12:\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.ingot.v1.SnapshotEndH\x00R\x0bsnapshotEnd\x12&\n\x0eremoved_job_id\x18\x03 \x01(\tH\x00R\x0cremovedJobId\x12\x33\n\theartbeat\x18\x04 \x01(\x0b\x32\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x05 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\r\n\x0bSnapshotEnd\"\x0b\n\tHeartbeat2\xf3\x04\n\nJobService\x12\x44\n\x06GetJob\x12\x17.ingot.v1.GetJobRequest\x1a\x18.ingot.v1.GetJobResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12J\n\x08ListJobs\x12\x19.ingot.v1.ListJobsRequest\x1a\x1a.ingot.v1.ListJobsResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12M\n\tCancelJob\x12\x1a.ingot.v1.CancelJobRequest\x1a\x1b.ingot.v1.CancelJobResponse\"\x07\x90\x02\x02\xf0\xe7\x18\x04\x12P\n\nCancelJobs\x12\x1b.ingot.v1.CancelJobsRequest\x1a\x1c.ingot.v1.CancelJobsResponse\"\x07\x90\x02\x02\xf0\xe7\x18\x04\x12G\n\x08RetryJob\x12\x19.ingot.v1.RetryJobRequest\x1a\x1a.ingot.v1.RetryJobResponse\"\x04\xf0\xe7\x18\x04\x12J\n\tRetryJobs\x12\x1a.ingot.v1.RetryJobsRequest\x1a\x1b.ingot.v1.RetryJobsResponse\"\x04\xf0\xe7\x18\x04\x12L\n\x08WatchJob\x12\x19.ingot.v1.WatchJobRequest\x1a\x1a.ingot.v1.WatchJobResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x30\x01\x12O\n\tWatchJobs\x12\x1a.ingot.v1.WatchJobsRequest\x1a\x1b.ingot.v1.WatchJobsResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x30\x01\x42m\n\x1eio.github.ingot_media.ingot.v1B\x0fJobServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aingot/v1/job_service.proto\x12\x08ingot.v1\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"2\n\rGetJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xd8\x04\n\x0fListJobsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12=\n\x06states\x18\x03 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12z\n\x06labels\x18\x04 \x03(\x0b\x32%.ingot.v1.ListJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x12\x31\n\x0fsubscription_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0esubscriptionId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x99\x01\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\r.ingot.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12:\n\x0cstate_counts\x18\x03 \x03(\x0b\x32\x17.ingot.v1.JobStateCountR\x0bstateCounts\"O\n\rJobStateCount\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x12.ingot.v1.JobStateR\x05state\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\"5\n\x10\x43\x61ncelJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x8d\x04\n\x11\x43\x61ncelJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12|\n\x06labels\x18\x02 \x03(\x0b\x32\'.ingot.v1.CancelJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x12\x31\n\x0fsubscription_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0esubscriptionId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"=\n\x12\x43\x61ncelJobsResponse\x12\'\n\x0f\x63\x61ncelled_count\x18\x01 \x01(\x05R\x0e\x63\x61ncelledCount\"\xb0\x01\n\x0fRetryJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\x12\x39\n\nrequest_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12?\n\x0bwebhook_url\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19(\x80\x10\x32\x14^(https?://[!-~]+)?$R\nwebhookUrl\"3\n\x10RetryJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x8b\x04\n\x10RetryJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12{\n\x06labels\x18\x02 \x03(\x0b\x32&.ingot.v1.RetryJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x12\x31\n\x0fsubscription_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0esubscriptionId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"]\n\x11RetryJobsResponse\x12#\n\rretried_count\x18\x01 \x01(\x05R\x0cretriedCount\x12#\n\rrefused_count\x18\x02 \x01(\x05R\x0crefusedCount\"a\n\x0fWatchJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x05jobId\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\"\x96\x01\n\x10WatchJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\xe6\x04\n\x10WatchJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12{\n\x06labels\x18\x02 \x03(\x0b\x32&.ingot.v1.WatchJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x12+\n\x0cresume_token\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\x12,\n\rsnapshot_size\x18\t \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x0csnapshotSize\x12\x31\n\x0fsubscription_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0esubscriptionId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfb\x01\n\x11WatchJobsResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12:\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.ingot.v1.SnapshotEndH\x00R\x0bsnapshotEnd\x12&\n\x0eremoved_job_id\x18\x03 \x01(\tH\x00R\x0cremovedJobId\x12\x33\n\theartbeat\x18\x04 \x01(\x0b\x32\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x05 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\r\n\x0bSnapshotEnd\"\x0b\n\tHeartbeat2\xf3\x04\n\nJobService\x12\x44\n\x06GetJob\x12\x17.ingot.v1.GetJobRequest\x1a\x18.ingot.v1.GetJobResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12J\n\x08ListJobs\x12\x19.ingot.v1.ListJobsRequest\x1a\x1a.ingot.v1.ListJobsResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12M\n\tCancelJob\x12\x1a.ingot.v1.CancelJobRequest\x1a\x1b.ingot.v1.CancelJobResponse\"\x07\x90\x02\x02\xf0\xe7\x18\x04\x12P\n\nCancelJobs\x12\x1b.ingot.v1.CancelJobsRequest\x1a\x1c.ingot.v1.CancelJobsResponse\"\x07\x90\x02\x02\xf0\xe7\x18\x04\x12G\n\x08RetryJob\x12\x19.ingot.v1.RetryJobRequest\x1a\x1a.ingot.v1.RetryJobResponse\"\x04\xf0\xe7\x18\x04\x12J\n\tRetryJobs\x12\x1a.ingot.v1.RetryJobsRequest\x1a\x1b.ingot.v1.RetryJobsResponse\"\x04\xf0\xe7\x18\x04\x12L\n\x08WatchJob\x12\x19.ingot.v1.WatchJobRequest\x1a\x1a.ingot.v1.WatchJobResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x30\x01\x12O\n\tWatchJobs\x12\x1a.ingot.v1.WatchJobsRequest\x1a\x1b.ingot.v1.WatchJobsResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x30\x01\x42m\n\x1eio.github.ingot_media.ingot.v1B\x0fJobServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_LISTJOBSREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['subscription_id']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['subscription_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_CANCELJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_CANCELJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
   _globals['_CANCELJOBSREQUEST_LABELSENTRY']._loaded_options = None
@@ -74,6 +76,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELJOBSREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_CANCELJOBSREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_CANCELJOBSREQUEST'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_CANCELJOBSREQUEST'].fields_by_name['subscription_id']._loaded_options = None
+  _globals['_CANCELJOBSREQUEST'].fields_by_name['subscription_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_RETRYJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_RETRYJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
   _globals['_RETRYJOBREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -96,6 +100,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRYJOBSREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_RETRYJOBSREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_RETRYJOBSREQUEST'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_RETRYJOBSREQUEST'].fields_by_name['subscription_id']._loaded_options = None
+  _globals['_RETRYJOBSREQUEST'].fields_by_name['subscription_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
   _globals['_WATCHJOBREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -120,6 +126,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHJOBSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_WATCHJOBSREQUEST'].fields_by_name['snapshot_size']._loaded_options = None
   _globals['_WATCHJOBSREQUEST'].fields_by_name['snapshot_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['subscription_id']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['subscription_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._loaded_options = None
@@ -141,47 +149,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETJOBRESPONSE']._serialized_start=134
   _globals['_GETJOBRESPONSE']._serialized_end=183
   _globals['_LISTJOBSREQUEST']._serialized_start=186
-  _globals['_LISTJOBSREQUEST']._serialized_end=735
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=678
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=735
-  _globals['_LISTJOBSRESPONSE']._serialized_start=738
-  _globals['_LISTJOBSRESPONSE']._serialized_end=891
-  _globals['_JOBSTATECOUNT']._serialized_start=893
-  _globals['_JOBSTATECOUNT']._serialized_end=972
-  _globals['_CANCELJOBREQUEST']._serialized_start=974
-  _globals['_CANCELJOBREQUEST']._serialized_end=1027
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1029
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1081
-  _globals['_CANCELJOBSREQUEST']._serialized_start=1084
-  _globals['_CANCELJOBSREQUEST']._serialized_end=1558
-  _globals['_CANCELJOBSREQUEST_LABELSENTRY']._serialized_start=678
-  _globals['_CANCELJOBSREQUEST_LABELSENTRY']._serialized_end=735
-  _globals['_CANCELJOBSRESPONSE']._serialized_start=1560
-  _globals['_CANCELJOBSRESPONSE']._serialized_end=1621
-  _globals['_RETRYJOBREQUEST']._serialized_start=1624
-  _globals['_RETRYJOBREQUEST']._serialized_end=1800
-  _globals['_RETRYJOBRESPONSE']._serialized_start=1802
-  _globals['_RETRYJOBRESPONSE']._serialized_end=1853
-  _globals['_RETRYJOBSREQUEST']._serialized_start=1856
-  _globals['_RETRYJOBSREQUEST']._serialized_end=2328
-  _globals['_RETRYJOBSREQUEST_LABELSENTRY']._serialized_start=678
-  _globals['_RETRYJOBSREQUEST_LABELSENTRY']._serialized_end=735
-  _globals['_RETRYJOBSRESPONSE']._serialized_start=2330
-  _globals['_RETRYJOBSRESPONSE']._serialized_end=2423
-  _globals['_WATCHJOBREQUEST']._serialized_start=2425
-  _globals['_WATCHJOBREQUEST']._serialized_end=2522
-  _globals['_WATCHJOBRESPONSE']._serialized_start=2525
-  _globals['_WATCHJOBRESPONSE']._serialized_end=2675
-  _globals['_WATCHJOBSREQUEST']._serialized_start=2678
-  _globals['_WATCHJOBSREQUEST']._serialized_end=3241
-  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_start=678
-  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_end=735
-  _globals['_WATCHJOBSRESPONSE']._serialized_start=3244
-  _globals['_WATCHJOBSRESPONSE']._serialized_end=3495
-  _globals['_SNAPSHOTEND']._serialized_start=3497
-  _globals['_SNAPSHOTEND']._serialized_end=3510
-  _globals['_HEARTBEAT']._serialized_start=3512
-  _globals['_HEARTBEAT']._serialized_end=3523
-  _globals['_JOBSERVICE']._serialized_start=3526
-  _globals['_JOBSERVICE']._serialized_end=4153
+  _globals['_LISTJOBSREQUEST']._serialized_end=786
+  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=729
+  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=786
+  _globals['_LISTJOBSRESPONSE']._serialized_start=789
+  _globals['_LISTJOBSRESPONSE']._serialized_end=942
+  _globals['_JOBSTATECOUNT']._serialized_start=944
+  _globals['_JOBSTATECOUNT']._serialized_end=1023
+  _globals['_CANCELJOBREQUEST']._serialized_start=1025
+  _globals['_CANCELJOBREQUEST']._serialized_end=1078
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1080
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1132
+  _globals['_CANCELJOBSREQUEST']._serialized_start=1135
+  _globals['_CANCELJOBSREQUEST']._serialized_end=1660
+  _globals['_CANCELJOBSREQUEST_LABELSENTRY']._serialized_start=729
+  _globals['_CANCELJOBSREQUEST_LABELSENTRY']._serialized_end=786
+  _globals['_CANCELJOBSRESPONSE']._serialized_start=1662
+  _globals['_CANCELJOBSRESPONSE']._serialized_end=1723
+  _globals['_RETRYJOBREQUEST']._serialized_start=1726
+  _globals['_RETRYJOBREQUEST']._serialized_end=1902
+  _globals['_RETRYJOBRESPONSE']._serialized_start=1904
+  _globals['_RETRYJOBRESPONSE']._serialized_end=1955
+  _globals['_RETRYJOBSREQUEST']._serialized_start=1958
+  _globals['_RETRYJOBSREQUEST']._serialized_end=2481
+  _globals['_RETRYJOBSREQUEST_LABELSENTRY']._serialized_start=729
+  _globals['_RETRYJOBSREQUEST_LABELSENTRY']._serialized_end=786
+  _globals['_RETRYJOBSRESPONSE']._serialized_start=2483
+  _globals['_RETRYJOBSRESPONSE']._serialized_end=2576
+  _globals['_WATCHJOBREQUEST']._serialized_start=2578
+  _globals['_WATCHJOBREQUEST']._serialized_end=2675
+  _globals['_WATCHJOBRESPONSE']._serialized_start=2678
+  _globals['_WATCHJOBRESPONSE']._serialized_end=2828
+  _globals['_WATCHJOBSREQUEST']._serialized_start=2831
+  _globals['_WATCHJOBSREQUEST']._serialized_end=3445
+  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_start=729
+  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_end=786
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=3448
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=3699
+  _globals['_SNAPSHOTEND']._serialized_start=3701
+  _globals['_SNAPSHOTEND']._serialized_end=3714
+  _globals['_HEARTBEAT']._serialized_start=3716
+  _globals['_HEARTBEAT']._serialized_end=3727
+  _globals['_JOBSERVICE']._serialized_start=3730
+  _globals['_JOBSERVICE']._serialized_end=4357
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,7 @@ class ListJobsRequest(_message.Message):
     PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of jobs in the response. Unset means 50; more than 1000 means 1000."""
     page_token: _builtins.str
@@ -116,6 +117,8 @@ class ListJobsRequest(_message.Message):
     """Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
     Empty means all jobs.
     """
+    subscription_id: _builtins.str
+    """Only jobs that are new entries of the subscription with this id. Empty means all jobs."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states. Empty means all states."""
@@ -143,10 +146,11 @@ class ListJobsRequest(_message.Message):
         parent_job_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
         text: _builtins.str = ...,
+        subscription_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "subscription_id", b"subscription_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,6 +297,7 @@ class CancelJobsRequest(_message.Message):
     PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Only jobs whose media are of this source, by its name, such as `youtube`. Empty means all
     sources.
@@ -305,6 +310,8 @@ class CancelJobsRequest(_message.Message):
     """Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
     Empty means all jobs.
     """
+    subscription_id: _builtins.str
+    """Only jobs that are new entries of the subscription with this id. Empty means all jobs."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states. Empty means all states."""
@@ -330,10 +337,11 @@ class CancelJobsRequest(_message.Message):
         parent_job_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
         text: _builtins.str = ...,
+        subscription_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "subscription_id", b"subscription_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,6 +458,7 @@ class RetryJobsRequest(_message.Message):
     PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Only jobs whose media are of this source, by its name, such as `youtube`. Empty means all
     sources.
@@ -462,6 +471,8 @@ class RetryJobsRequest(_message.Message):
     """Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
     Empty means all jobs.
     """
+    subscription_id: _builtins.str
+    """Only jobs that are new entries of the subscription with this id. Empty means all jobs."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states. Empty means FAILED."""
@@ -487,10 +498,11 @@ class RetryJobsRequest(_message.Message):
         parent_job_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
         text: _builtins.str = ...,
+        subscription_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "subscription_id", b"subscription_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,6 +633,7 @@ class WatchJobsRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     SNAPSHOT_SIZE_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Only jobs whose media are of this source, by its name, such as `youtube`. Empty means all
     sources.
@@ -641,6 +654,8 @@ class WatchJobsRequest(_message.Message):
     """Maximum number of jobs in the snapshot, which are the latest. Jobs outside it are sent when they
     change. Unset means 1000; more than 10000 means 10000.
     """
+    subscription_id: _builtins.str
+    """Only jobs that are new entries of the subscription with this id. Empty means all jobs."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states. Empty means all states."""
@@ -668,10 +683,11 @@ class WatchJobsRequest(_message.Message):
         text: _builtins.str = ...,
         resume_token: _builtins.str = ...,
         snapshot_size: _builtins.int = ...,
+        subscription_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "resume_token", b"resume_token", "snapshot_size", b"snapshot_size", "source", b"source", "states", b"states", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "resume_token", b"resume_token", "snapshot_size", b"snapshot_size", "source", b"source", "states", b"states", "subscription_id", b"subscription_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

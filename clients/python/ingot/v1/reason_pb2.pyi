@@ -245,6 +245,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
     the job, or call again when it has ended. Transient.
     """
+    REASON_SUBSCRIPTION_NOT_FOUND: _Reason.ValueType  # 73
+    """There is no subscription with this id. It may have been deleted: list those that there are.
+    Permanent.
+    """
     REASON_UNAUTHENTICATED: _Reason.ValueType  # 90
     """The server asks who calls, and the call has no credential. Send a token of this server.
     Permanent.
@@ -520,6 +524,10 @@ List those that there are. Permanent.
 REASON_TOO_MANY_WEBHOOKS: Reason.ValueType  # 72
 """The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
 the job, or call again when it has ended. Transient.
+"""
+REASON_SUBSCRIPTION_NOT_FOUND: Reason.ValueType  # 73
+"""There is no subscription with this id. It may have been deleted: list those that there are.
+Permanent.
 """
 REASON_UNAUTHENTICATED: Reason.ValueType  # 90
 """The server asks who calls, and the call has no credential. Send a token of this server.

@@ -27,7 +27,7 @@ from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 from ingot.v1 import reason_pb2 as ingot_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ingot/v1/webhook.proto\x12\x08ingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x15ingot/v1/reason.proto\"\xc3\x02\n\x0cWebhookEvent\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x38\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ttimestamp\x12/\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x1b.ingot.v1.WebhookEvent.DataR\x04\x64\x61ta\x1a\xb3\x01\n\x04\x44\x61ta\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x12.ingot.v1.JobStateR\x05state\x12\x19\n\x08media_id\x18\x04 \x01(\tR\x07mediaId\x12(\n\x06reason\x18\x05 \x01(\x0e\x32\x10.ingot.v1.ReasonR\x06reason\"\x8d\x04\n\x0fWebhookDelivery\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x10\n\x03url\x18\x03 \x01(\tR\x03url\x12,\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x16.ingot.v1.WebhookEventR\x05\x65vent\x12\x35\n\x05state\x18\x05 \x01(\x0e\x32\x1f.ingot.v1.WebhookDelivery.StateR\x05state\x12#\n\rattempt_count\x18\x06 \x01(\x05R\x0c\x61ttemptCount\x12!\n\x0clast_problem\x18\x07 \x01(\tR\x0blastProblem\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x46\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x35\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x13\n\x0fSTATE_DELIVERED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x42j\n\x1eio.github.ingot_media.ingot.v1B\x0cWebhookProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ingot/v1/webhook.proto\x12\x08ingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x15ingot/v1/reason.proto\"\xec\x02\n\x0cWebhookEvent\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x38\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ttimestamp\x12/\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x1b.ingot.v1.WebhookEvent.DataR\x04\x64\x61ta\x1a\xdc\x01\n\x04\x44\x61ta\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x12.ingot.v1.JobStateR\x05state\x12\x19\n\x08media_id\x18\x04 \x01(\tR\x07mediaId\x12(\n\x06reason\x18\x05 \x01(\x0e\x32\x10.ingot.v1.ReasonR\x06reason\x12\'\n\x0fsubscription_id\x18\x06 \x01(\tR\x0esubscriptionId\"\x8d\x04\n\x0fWebhookDelivery\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x10\n\x03url\x18\x03 \x01(\tR\x03url\x12,\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x16.ingot.v1.WebhookEventR\x05\x65vent\x12\x35\n\x05state\x18\x05 \x01(\x0e\x32\x1f.ingot.v1.WebhookDelivery.StateR\x05state\x12#\n\rattempt_count\x18\x06 \x01(\x05R\x0c\x61ttemptCount\x12!\n\x0clast_problem\x18\x07 \x01(\tR\x0blastProblem\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x46\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x35\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x13\n\x0fSTATE_DELIVERED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x42j\n\x1eio.github.ingot_media.ingot.v1B\x0cWebhookProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\036io.github.ingot_media.ingot.v1B\014WebhookProtoP\001Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1'
   _globals['_WEBHOOKEVENT']._serialized_start=113
-  _globals['_WEBHOOKEVENT']._serialized_end=436
+  _globals['_WEBHOOKEVENT']._serialized_end=477
   _globals['_WEBHOOKEVENT_DATA']._serialized_start=257
-  _globals['_WEBHOOKEVENT_DATA']._serialized_end=436
-  _globals['_WEBHOOKDELIVERY']._serialized_start=439
-  _globals['_WEBHOOKDELIVERY']._serialized_end=964
-  _globals['_WEBHOOKDELIVERY_STATE']._serialized_start=876
-  _globals['_WEBHOOKDELIVERY_STATE']._serialized_end=964
+  _globals['_WEBHOOKEVENT_DATA']._serialized_end=477
+  _globals['_WEBHOOKDELIVERY']._serialized_start=480
+  _globals['_WEBHOOKDELIVERY']._serialized_end=1005
+  _globals['_WEBHOOKDELIVERY_STATE']._serialized_start=917
+  _globals['_WEBHOOKDELIVERY_STATE']._serialized_end=1005
 # @@protoc_insertion_point(module_scope)

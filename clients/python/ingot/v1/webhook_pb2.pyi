@@ -42,6 +42,7 @@ class WebhookEvent(_message.Message):
         STATE_FIELD_NUMBER: _builtins.int
         MEDIA_ID_FIELD_NUMBER: _builtins.int
         REASON_FIELD_NUMBER: _builtins.int
+        SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
         job_id: _builtins.str
         """Job.id."""
         kind: _job_pb2.JobKind.ValueType
@@ -54,6 +55,8 @@ class WebhookEvent(_message.Message):
         """
         reason: _reason_pb2.Reason.ValueType
         """Why the job FAILED or was CANCELLED. Unset if it has SUCCEEDED."""
+        subscription_id: _builtins.str
+        """Job.subscription_id. Empty if the job is no new entry of a subscription."""
         def __init__(
             self,
             *,
@@ -62,10 +65,11 @@ class WebhookEvent(_message.Message):
             state: _job_pb2.JobState.ValueType = ...,
             media_id: _builtins.str = ...,
             reason: _reason_pb2.Reason.ValueType = ...,
+            subscription_id: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "kind", b"kind", "media_id", b"media_id", "reason", b"reason", "state", b"state"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "kind", b"kind", "media_id", b"media_id", "reason", b"reason", "state", b"state", "subscription_id", b"subscription_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,8 @@ export * from "./ingot/v1/media_service_pb.js";
 export * from "./ingot/v1/reason_pb.js";
 export * from "./ingot/v1/recipe_pb.js";
 export * from "./ingot/v1/source_service_pb.js";
+export * from "./ingot/v1/subscription_pb.js";
+export * from "./ingot/v1/subscription_service_pb.js";
 export * from "./ingot/v1/system_service_pb.js";
 export * from "./ingot/v1/webhook_pb.js";
 export * from "./ingot/v1/webhook_service_pb.js";

@@ -1,0 +1,1 @@
+"""Subscriptions to channels, playlists and feeds: their store, and which entries are new."""
