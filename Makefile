@@ -2,7 +2,7 @@
 .PHONY: help install install-dev up demo test test-all chaos chaos-report chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
 .PHONY: check-dashboard dashboard check-site site check-dockerfile check-stubs check-clients screenshots recording format generate generate-clients
-.PHONY: lock sbom audit freeze bench
+.PHONY: lock sbom audit freeze bench release check-release keep-release set-version
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -181,6 +181,18 @@ audit: install-dev $(SUPPLY)/installed ## Look for known vulnerabilities of the 
 		echo "api.osv.dev cannot be reached, so the dependencies were not audited. Run \`make audit\` where it can"; \
 		echo "(with https_proxy set, if that is the way out), or give the bill of materials of \`make sbom\` to another scanner."; \
 	fi
+
+release: install-dev $(SUPPLY)/installed ## Make the files of a release in dist/ (IMAGE=yes: the image, too; needs Node)
+	$(VENV)/python -m release.build $(if $(IMAGE),--image)
+
+check-release: install-dev ## Use the files of `make release` in clean environments (needs Node, Go)
+	$(VENV)/python -m release.verify
+
+keep-release: install-dev ## Keep what this version stores in tests/kept, for later versions to read (takes two minutes)
+	$(VENV)/python -m tests.keep_release $$($(VENV)/python -m release.versions)
+
+set-version: install-dev ## Write VERSION into every place that has the version
+	$(VENV)/python -m release.versions $(VERSION)
 
 freeze: install-dev ## Record proto/ as the contract that check-contract compares with
 	buf build --exclude-source-info --path proto/ingot --output proto/released.binpb

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -135,11 +136,12 @@ class Document:
             self._add(file, Comments(file))
 
     def content(self) -> Schema:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         return {
             "openapi": "3.1.0",
             "info": {
                 "title": "Ingot",
-                "version": "v1",
+                "version": project["version"],
                 "summary": "Media ingest: a URL or a file in, a stored blob with metadata out.",
                 "description": "Each method of the gRPC services, as JSON over HTTP. Fields of "
                 "requests also have the names of the contract, such as `media_id`; 64-bit numbers "

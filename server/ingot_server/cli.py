@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import dataclasses
 import functools
+import importlib.metadata
 import logging
 import os
 import sys
@@ -134,6 +135,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ingot-server",
         description="Run Ingot, the media ingest service.",
         epilog="Each setting is an environment variable; docs/settings.md lists them all.",
+    )
+    parser.add_argument(
+        "-V", "--version", action="version", version=importlib.metadata.version("ingot-server")
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
