@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ingot_server.api.exposure import require_guarded, require_guarded_metrics
+from ingot_server.backup import command as backup_command
 from ingot_server.caller_limits import LIMITS
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
@@ -209,6 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
     scrub.add_argument(
         "--scrub-rate", metavar="SIZE", help="bytes to read per second; 0 means no limit"
     )
+    backup_command.add_commands(commands)
     webhook_secret = commands.add_parser(
         "webhook-secret",
         help="print the secrets with which the receiver at a URL verifies webhooks",
@@ -377,6 +379,11 @@ def _scrub(settings: Settings, options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _copy(settings: Settings, options: argparse.Namespace) -> None:
+    if code := backup_command.run(settings, options):
+        sys.exit(code)
+
+
 def _webhook_secret(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server.webhooks.signature import secrets_of
 
@@ -438,6 +445,8 @@ _COMMANDS: Final = {
     "rebuild": _rebuild,
     "gc": _gc,
     "scrub": _scrub,
+    "export": _copy,
+    "import": _copy,
     "webhook-secret": _webhook_secret,
     "token": _token,
     "extractor": _extractor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol
@@ -46,6 +46,11 @@ class Bucket:
         """End running calls and close all connections."""
         await self._s3.close()
 
+    @property
+    def s3(self) -> S3:
+        """The connection, for what is done with two buckets at once (server_side_copy.py)."""
+        return self._s3
+
     async def stat(self, key: str) -> StoredBlob | None:
         """Return the size and ETag of an object; None if it does not exist."""
         return await self._s3.small.run(partial(stat, self._s3, self._s3.small, key))
@@ -79,6 +84,31 @@ class Bucket:
             reading.cancel()
             # In a thread, because a read that was cancelled may not have ended yet.
             reads.submit(partial(release, response))
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """Yield all bytes of an object, for a thread that may wait.
+
+        A connection that breaks is replaced by another one, which goes on at the same byte. Raises
+        Failure MEDIA_NOT_FOUND if the object is missing.
+        """
+        position, opened_at = 0, -1
+        while position > opened_at:
+            opened_at = position
+            response = self._s3.guarded(partial(self._open, key, position, 0))
+            if response is None:
+                return
+            try:
+                while chunks := self._s3.guarded(partial(_next_chunks, response, None)):
+                    for chunk in chunks:
+                        position += len(chunk)
+                        yield chunk
+            except Failure:
+                if position == opened_at:
+                    raise
+            else:
+                return
+            finally:
+                release(response)
 
     def _open(self, key: str, offset: int, limit: int) -> BaseHTTPResponse | None:
         try:

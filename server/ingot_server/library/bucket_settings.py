@@ -18,7 +18,7 @@ through its XML API, which accepts S3 requests
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -47,8 +47,32 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
     """
     if not settings.buckets_file:
         return MappingProxyType({})
-    path = Path(settings.buckets_file)
     found: dict[str, Settings] = {}
+    for scheme, name, table, where in _tables(settings):
+        if scheme == "s3" and name == settings.s3_bucket and not settings.s3_prefix:
+            raise SettingError(f"{where} is the installation's own bucket. Remove the table.")
+        found[f"{scheme}://{name}"] = _merged(settings, scheme, name, table, where)
+    return MappingProxyType(found)
+
+
+def settings_of_bucket(settings: Settings, name: str) -> Settings:
+    """Return the settings of the bucket `s3://NAME`, which may be on the installation's server.
+
+    It has the name of the installation's own bucket if it is one of another server. Raises
+    SettingError if it cannot be a bucket, or as `read_bucket_settings` does.
+    """
+    if not is_bucket_name(name):
+        raise SettingError(f"{name!r} is not the name of a bucket. Write it as s3://BUCKET/FOLDER.")
+    if settings.buckets_file:
+        for scheme, each, table, where in _tables(settings):
+            if (scheme, each) == ("s3", name):
+                return _merged(settings, scheme, name, table, where)
+    return settings.replace(s3_bucket=name, s3_prefix="")
+
+
+def _tables(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, object], str]]:
+    """Yield scheme, name and table of each bucket, and where it is, for messages."""
+    path = Path(settings.buckets_file)
     for scheme, tables in read_setting_file(VARIABLE, path).items():
         if scheme not in ("s3", "gs") or not isinstance(tables, dict):
             raise SettingError(f"{VARIABLE}: {path}: write each bucket as [s3.NAME] or [gs.NAME].")
@@ -60,10 +84,7 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
                 raise SettingError(
                     f'{where}: that is not a bucket name. Quote a name with dots: [s3."a.b"].'
                 )
-            if scheme == "s3" and name == settings.s3_bucket and not settings.s3_prefix:
-                raise SettingError(f"{where} is the installation's own bucket. Remove the table.")
-            found[f"{scheme}://{name}"] = _merged(settings, scheme, name, table, where)
-    return MappingProxyType(found)
+            yield scheme, name, table, where
 
 
 def _merged(

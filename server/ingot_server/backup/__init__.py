@@ -1,0 +1,1 @@
+"""Exports and imports: media items between the bucket, other buckets and directories."""
