@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import kubernetes_validate
+
 from release.build import GO_MODULE, SUMS, build_distributions, commit_time, output, run
 from release.versions import ROOT, current
 
@@ -186,14 +188,10 @@ def check_chart(package: Path) -> None:
     if helm is None:
         print("helm is not here, so the package of the chart was not rendered.")
         return
-    run(
-        helm,
-        "template",
-        "ingot",
-        str(package),
-        "--values",
-        str(ROOT / "deploy/helm/ingot/ci/values.yaml"),
-    )
+    values = ROOT / "deploy/helm/ingot/ci/values.yaml"
+    # helm as `go install` makes it takes an old version of Kubernetes for the present one.
+    version = ("--kube-version", kubernetes_validate.latest_version())
+    run(helm, "template", "ingot", str(package), "--values", str(values), *version)
 
 
 def main(arguments: list[str]) -> None:
