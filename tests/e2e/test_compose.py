@@ -5,7 +5,9 @@ Redis, SeaweedFS, Caddy and Ingot are real. Only containers and their networks a
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from yarl import URL
 
 from ingot import Client
 from ingot_server.local.local_servers import HOST, valkey_executable
@@ -25,12 +28,18 @@ from ingot_server.local.ports import Ports
 from ingot_server.process.supervisor import Program
 from tests.deployments import ENTRYPOINT, HEALTH_CHECK, ROOT, Container, Places
 from tests.origin import Origin, Page
+from tests.programs import find_program
 from tests.servers import process
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose/prometheus.yaml").read_text())
 # Each has a port of its own here, as its container has an address of its own there.
-LISTENERS = ("redis:6379", "s3:8333", "server:50051", "server:8080", "https", "links")
+MEASURED = ("server", "worker", "convert")
+LISTENERS = (
+    *("redis:6379", "s3:8333", "server:50051", "server:8080", "https", "links"),
+    *(f"{name}:9464" for name in MEASURED),
+)
 PARTS = ("master", "volume", "filer", "admin")
 READY = {
     "s3": r"\bS3\s+ready\b",
@@ -71,6 +80,7 @@ def container(name: str, running: Running) -> Container:
         **running.address,
         "0.0.0.0:50051": running.address["server:50051"],
         "0.0.0.0:8080": running.address["server:8080"],
+        "0.0.0.0:9464": running.address.get(f"{name}:9464", ""),
         "https://localhost:9000": f"https://{running.address['links']}",
         "-s3.port=8333": f"-s3.port={running.address['s3:8333'].rpartition(':')[2]}",
         "-ip.bind=0.0.0.0": f"-ip.bind={HOST}",
@@ -193,6 +203,9 @@ async def test_it_serves_over_tls_with_the_token_and_the_certificate_of_the_firs
             assert len((await listed.json())["media"]) == 1
         async with http.get(f"{https}/") as page:
             assert (page.status, page.content_type) == (200, "text/html")
+        for path in ("/metrics", "/%6detrics", "//metrics", "/x/../metrics", "/METRICS"):
+            async with http.get(URL(f"{https}{path}", encoded=True), headers=token) as hidden:
+                assert (path, hidden.status) == (path, 404)
 
 
 @pytest.mark.parametrize("name", ["server", "worker", "convert"])
@@ -208,6 +221,66 @@ def test_the_health_check_of_s3_passes(running: Running) -> None:
     assert healthy.returncode == 0, healthy.stderr
 
 
+async def test_prometheus_reads_every_process_and_needs_no_token(running: Running) -> None:
+    scraped = {}
+    for job in PROMETHEUS["scrape_configs"]:
+        (discovered,) = job["dns_sd_configs"]
+        (name,) = discovered["names"]
+        scraped[name] = job["job_name"]
+        assert "metrics" in SERVICES[name]["networks"]
+        async with aiohttp.ClientSession() as http:
+            address = running.address[f"{name}:{discovered['port']}"]
+            async with http.get(f"http://{address}{job.get('metrics_path', '/metrics')}") as found:
+                assert found.status == 200
+                assert "ingot_" in await found.text()
+    assert set(scraped) == set(MEASURED)
+    # The alerts expect that.
+    assert all(each.startswith("ingot") for each in scraped.values())
+
+
+def test_grafana_has_the_data_source_and_the_dashboard() -> None:
+    files = dict(each.split(":")[:2][::-1] for each in SERVICES["grafana"]["volumes"])
+    provisioning = ROOT / files["/etc/grafana/provisioning"]
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())[
+        "datasources"
+    ]
+    (port,) = SERVICES["prometheus"]["ports"]
+    assert source["type"] == "prometheus"
+    assert source["url"] == f"http://prometheus:{port.rpartition(':')[2]}"
+    assert set(SERVICES["grafana"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+    (provider,) = yaml.safe_load((provisioning / "dashboards/ingot.yaml").read_text())["providers"]
+    shown = [path for path in files if path.startswith(provider["options"]["path"] + "/")]
+    assert shown == [
+        SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    ]
+    dashboard = json.loads((ROOT / files[shown[0]]).read_text())
+    (variable,) = dashboard["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", source["type"])
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            if volume.startswith("./"):
+                assert (ROOT / volume.split(":")[0]).exists()
+
+
+@pytest.mark.promtool
+def test_promtool_accepts_what_prometheus_scrapes(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/prometheus"
+    shutil.copytree(ROOT / "deploy/prometheus", folder)
+    text = (ROOT / "deploy/compose/prometheus.yaml").read_text()
+    (folder / "prometheus.yaml").write_text(text.replace("/etc/prometheus", str(folder)))
+    checked = subprocess.run(
+        [find_program("promtool"), "check", "config", folder / "prometheus.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "1 rule files found" in checked.stdout
+
+
 def test_what_runs_has_no_rights_and_writes_to_no_file_system_of_its_own() -> None:
     ours = [each for each in SERVICES.values() if "ingot" in each["image"]]
     assert len(ours) == 6
@@ -215,4 +288,12 @@ def test_what_runs_has_no_rights_and_writes_to_no_file_system_of_its_own() -> No
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-    assert [name for name, each in SERVICES.items() if "ports" in each] == ["caddy"]
+    assert [name for name, each in SERVICES.items() if "ports" in each] == [
+        "caddy",
+        "prometheus",
+        "grafana",
+    ]
+    for name in ("prometheus", "grafana"):
+        assert SERVICES[name]["read_only"] is True
+        assert SERVICES[name]["cap_drop"] == ["ALL"]
+        assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
