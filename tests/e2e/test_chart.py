@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import kubernetes_validate
 import pytest
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.helm
 CHART = ROOT / "deploy/helm/ingot"
 VALUES = CHART / "ci/values.yaml"
 ROLES = ("server", "ingest", "convert")
-SCOPES = ["read", "ingest", "convert"]
+SCOPES = ["read", "ingest", "convert", "admin"]
 WAITS = "Redis cannot be used, Ingot waits for it"
 
 
@@ -88,7 +89,14 @@ OPTIONS = [
     ("--set", "tls.existingSecret=ingot-tls", "--set", "autoscaling.enabled=false"),
     ("--set", "s3.existingSecret=,settings.INGOT_S3_CREDENTIALS=role"),
     ("--set-json", 'networkPolicy.egressProxy.peers=[{"ipBlock":{"cidr":"10.0.0.9/32"}}]'),
+    ("--set", "metrics.enabled=false"),
+    ("--set", "networkPolicy.scrapers=null"),
 ]
+MONITORED = (
+    *("--set", "metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=prometheus"),
+    *("--set", "metrics.prometheusRule.enabled=true,metrics.token.existingSecret=ingot-scraper"),
+    *("--set", "tls.existingSecret=ingot-tls"),
+)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,8 @@ OPTIONS = [
 def test_what_it_renders_is_valid(options: tuple[str, ...], version: str) -> None:
     manifests = rendered(*options)
     for manifest in manifests:
-        if manifest["apiVersion"] != "keda.sh/v1alpha1":
+        # It has no schemas of other projects' resources.
+        if not manifest["apiVersion"].startswith(("keda.sh/", "monitoring.coreos.com/")):
             kubernetes_validate.validate(manifest, version, strict=True)
     assert {each["kind"] for each in manifests} >= {"Deployment", "Service", "NetworkPolicy"}
     assert not [each for each in manifests if each["kind"] in {"Secret", "HorizontalPodAutoscaler"}]
@@ -152,9 +161,51 @@ def test_only_those_who_fetch_reach_the_internet_and_no_private_network() -> Non
         four, six = reached[name]
         assert {"10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16"} <= set(four["except"])
         assert {"fc00::/7", "fe80::/10"} <= set(six["except"])
-    assert "ingress" not in of_kind("NetworkPolicy")["ingest"]["spec"]
     proxied = of_kind("NetworkPolicy", *OPTIONS[3])["ingest"]["spec"]["egress"]
     assert [rule["to"] for rule in proxied][-1] == [{"ipBlock": {"cidr": "10.0.0.9/32"}}]
+
+
+def test_scrapers_reach_the_metrics_of_all_pods_and_nothing_else() -> None:
+    scrapers = [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+    for name, policy in of_kind("NetworkPolicy").items():
+        *others, measured = policy["spec"]["ingress"]
+        assert measured == {"ports": [{"port": "metrics"}], "from": scrapers}
+        assert [rule["ports"] for rule in others] == (
+            [[{"port": "grpc"}, {"port": "http"}]] if name == "server" else []
+        )
+    for options in OPTIONS[-2:]:
+        policies = of_kind("NetworkPolicy", *options)
+        assert "ingress" not in policies["ingest"]["spec"]
+        assert len(policies["server"]["spec"]["ingress"]) == 1
+
+
+def test_the_prometheus_operator_finds_all_pods_and_the_alerts() -> None:
+    monitors = of_kind("PodMonitor", *MONITORED)
+    deployments = of_kind("Deployment", *MONITORED)
+    assert set(monitors) == set(ROLES)
+    for name, monitor in monitors.items():
+        pod = deployments[name]["spec"]["template"]
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        assert (
+            monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        )
+        assert pod["metadata"]["labels"][monitor["spec"]["jobLabel"]].startswith("ingot")
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        (port,) = (
+            each["containerPort"]
+            for each in pod["spec"]["containers"][0]["ports"]
+            if each["name"] == endpoint["port"]
+        )
+        assert port == 9464
+        assert (endpoint.get("scheme"), "authorization" in endpoint) == (
+            ("https", True) if name == "server" else (None, False)
+        )
+    (rule,) = (each for each in rendered(*MONITORED) if each["kind"] == "PrometheusRule")
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    assert rule["spec"] == alerts
+    assert not of_kind("PodMonitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +302,11 @@ async def test_the_pods_serve_and_none_is_restarted_while_redis_is_away(
         "0.0.0.0:50051": f"{HOST}:{ports.reserve(HOST)}",
         "0.0.0.0:8080": f"{HOST}:{ports.reserve(HOST)}",
     }
-    pods = {role: Pod.of(role, secrets, places, tmp_path) for role in ROLES}
+    metrics = {role: f"{HOST}:{ports.reserve(HOST)}" for role in ROLES}
+    pods = {
+        role: Pod.of(role, secrets, {**places, "0.0.0.0:9464": metrics[role]}, tmp_path)
+        for role in ROLES
+    }
     url = origin.serve("/charted.mp4", Page(clip))
 
     for pod in pods.values():
@@ -263,6 +318,13 @@ async def test_the_pods_serve_and_none_is_restarted_while_redis_is_away(
         async with Client(pods["server"].grpc_address, token=token) as client:
             media = await (await client.ingest_video(url))
             await (await client.convert(media.id, make_recipe("mp3")))
+    async with aiohttp.ClientSession() as http:
+        for role, address in metrics.items():
+            async with http.get(f"http://{address}/metrics") as found:
+                assert (role, found.status) == (role, 401 if role == "server" else 200)
+        bearer = {"Authorization": f"Bearer {token}"}
+        async with http.get(f"http://{metrics['server']}/metrics", headers=bearer) as found:
+            assert "ingot_calls" in await found.text()
 
     # Redis is away again. Calls go elsewhere, but no pod is restarted.
     await until(lambda: not pods["server"].passes("readinessProbe"))
