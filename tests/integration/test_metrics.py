@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,8 +18,8 @@ from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
 from ingot_server.local.local_servers import redis_program, valkey_executable
-from ingot_server.process.launch import launch_command
 from ingot_server.redis import Redis
+from tests.ingot_process import lines_until, process
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 from tests.records import claimed_job
@@ -35,34 +30,6 @@ from tests.waiting import TIMEOUT_SECONDS
 pytestmark = pytest.mark.any_stores
 
 CONNECTIONS = 8
-
-
-@contextlib.contextmanager
-def process(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    started = subprocess.Popen(
-        launch_command(sys.executable, "-m", "ingot_server.cli", *arguments),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **settings.environment()},
-    )
-    try:
-        yield started
-    finally:
-        started.send_signal(signal.SIGTERM)
-        started.communicate(timeout=TIMEOUT_SECONDS)
-
-
-def lines_until(started: subprocess.Popen[str], last: str) -> dict[str, str]:
-    """The addresses that a process has printed until the line that has `last`, by their names."""
-    assert started.stderr is not None
-    found, lines = {}, []
-    for line in started.stderr:
-        lines.append(line)
-        if match := re.search(r"serving (\w+) on (\S+)", line):
-            found[match[1]] = match[2]
-        if last in line:
-            return found
-    raise AssertionError("".join(lines))
 
 
 async def ingested(client: Client, url: str) -> Job:
