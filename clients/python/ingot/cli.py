@@ -20,6 +20,7 @@ from ingot.config_file import ConfigError
 from ingot.log import show_log
 from ingot.login_command import run_login, run_logout
 from ingot.server_options import VARIABLES, find_settings
+from ingot.trace_context import trace_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,11 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _set_global_options(options: Namespace) -> None:
-    """Set the global options that were not given, and join the headers from both places."""
+    """Set the global options that were not given, and join the headers from all places."""
     for name in ("json", "quiet", "verbose", "allow_plaintext_token"):
         setattr(options, name, getattr(options, name, False))
     options.headers = [
-        header for name in ("first_headers", "headers") for header in getattr(options, name, [])
+        *trace_of(os.environ),
+        *(header for name in ("first_headers", "headers") for header in getattr(options, name, [])),
     ]
 
 

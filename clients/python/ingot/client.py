@@ -27,6 +27,7 @@ class Client(IngestCalls, MediaCalls, JobCalls, SubscriptionCalls, WebhookCalls)
     the public ones. `certificate_file` is a PEM file with a certificate of the client, for a server
     that requires one, and `key_file` one with its key; without it the key is in the same file.
     `credentials` turn on TLS for any address. `metadata` is sent with every call as it is.
+    In a program that uses OpenTelemetry, the current span is sent, too (`traceparent`).
     `timeout` limits one call including its retries. `reconnect_timeout` limits how long a watch, an
     upload or a download tries to reconnect. Raises ValueError if the arguments are not valid, and
     OSError if a file cannot be read.

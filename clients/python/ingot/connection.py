@@ -15,6 +15,7 @@ import grpc
 from ingot.address import Address
 from ingot.errors import IngotError, ServiceUnavailable, from_call
 from ingot.log import log_call, logger
+from ingot.trace_context import TRACEPARENT, current_trace
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
@@ -142,7 +143,8 @@ class Connection:
             self._channel = grpc.aio.insecure_channel(address.target, options=options)
         else:
             self._channel = grpc.aio.secure_channel(address.target, credentials, options=options)
-        self.metadata = tuple(metadata.items())
+        self._metadata = tuple(metadata.items())
+        self._has_trace = TRACEPARENT in metadata
         self._timeout_seconds = timeout_seconds
         self.reconnect_seconds = reconnect_seconds
         self.ingest = IngestServiceStub(self._channel)
@@ -152,6 +154,11 @@ class Connection:
         self.subscriptions = SubscriptionServiceStub(self._channel)
         self.system = SystemServiceStub(self._channel)
         self.webhooks = WebhookServiceStub(self._channel)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call is sent with: also the current span, unless the client was given another."""
+        return self._metadata if self._has_trace else self._metadata + current_trace()
 
     async def close(self) -> None:
         await self._channel.close()
