@@ -57,6 +57,7 @@ from ingot_server.redis import connect
 from ingot_server.redis_checks import wait_until_usable
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
+from ingot_server.trace_export import exporting_traces
 
 logger = EventLogger(__name__)
 
@@ -192,12 +193,13 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in stop_signals():
         loop.add_signal_handler(number, stopped.set)
-    async with (
-        beating(settings, settings.grpc_address),
-        running(settings, reuse_port=reuse_port, metrics_directory=directory) as addresses,
-    ):
-        if addresses.http:
-            logger.info(Event.SERVING, "serving HTTP on %s", addresses.http)
-        logger.info(Event.SERVING, "serving gRPC on %s", addresses.grpc)
-        await stopped.wait()
-        logger.info(Event.DRAINING, "draining")
+    with exporting_traces(settings, "ingot-serve"):
+        async with (
+            beating(settings, settings.grpc_address),
+            running(settings, reuse_port=reuse_port, metrics_directory=directory) as addresses,
+        ):
+            if addresses.http:
+                logger.info(Event.SERVING, "serving HTTP on %s", addresses.http)
+            logger.info(Event.SERVING, "serving gRPC on %s", addresses.grpc)
+            await stopped.wait()
+            logger.info(Event.DRAINING, "draining")

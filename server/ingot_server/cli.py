@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.command == "doctor":
             sys.exit(_doctor(environment, options))
         settings = Settings.from_environment(environment)
+        if not settings.tracing:
+            keep_out_opentelemetry()
         _follow_settings(log, settings, options.command)
         _refuse_renamed(environment)
         _warn_of_unknown(environment)
@@ -128,6 +130,11 @@ def forget_library_variables(environment: MutableMapping[str, str]) -> None:
     for name in list(environment):
         if name.startswith(_LIBRARY_PREFIXES) or name in _LIBRARY_VARIABLES:
             del environment[name]
+
+
+def keep_out_opentelemetry() -> None:
+    """Have redis-py believe that OpenTelemetry is not installed; else it imports 2 MiB of it."""
+    sys.modules["opentelemetry"] = None  # type: ignore[assignment] # `import` fails then
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from ingot_server.setting_checks import (
     check_s3_prefix,
     check_sponsorblock,
     check_sponsorblock_api,
+    check_trace_protocol,
     check_transcription_url,
     check_user_agent,
     check_webhook_secrets,
@@ -547,6 +548,9 @@ class Settings:
         timedelta(seconds=10),
         "a call that takes longer is logged, unless it is a stream; 0 turns that off",
     )
+    tracing: bool = _setting(
+        False, "whether to export traces by OTLP; variables `OTEL_*` say where to, see tracing.md"
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -567,6 +571,8 @@ class Settings:
                 "INGOT_WEBHOOK_URL needs INGOT_WEBHOOK_SECRETS, which sign the requests. "
                 + SIGNING_HINT
             )
+        if settings.tracing:
+            check_trace_protocol(environment)
         return settings
 
     @classmethod

@@ -20,6 +20,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.log_events import Event
 from ingot_server.reason_names import reason_name
 from ingot_server.redaction import redact
+from ingot_server.tracing.scopes import trace_fields
 
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Of the work that the current task does.
@@ -79,7 +80,7 @@ class EventLogger:
             *arguments,
             exc_info=exc_info,
             stacklevel=_STACK_LEVEL,
-            extra={"event": event, "fields": {**_CONTEXT.get(), **fields}},
+            extra={"event": event, "fields": {**_context(), **fields}},
         )
 
 
@@ -91,6 +92,10 @@ def log_context(**fields: object) -> Iterator[None]:
         yield
     finally:
         _CONTEXT.reset(token)
+
+
+def _context() -> Mapping[str, object]:
+    return {**_CONTEXT.get(), **trace_fields()}
 
 
 class TextFormatter(logging.Formatter):
@@ -111,7 +116,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         event: Event = getattr(record, "event", Event.LIBRARY)
-        fields: Mapping[str, object] = getattr(record, "fields", _CONTEXT.get())
+        fields: Mapping[str, object] = getattr(record, "fields", _context())
         if record.exc_info:
             fields = {**fields, "exception": self.formatException(record.exc_info)}
         return json_line(

@@ -58,7 +58,7 @@ class Event(Enum):
     CELERY_ENDED = "Celery ended by itself, so the worker ends, too."
 
     # Redis and the bucket
-    SERVER_LOST = "Redis, the broker or the bucket cannot be used; Ingot waits for it."
+    SERVER_LOST = "Redis, the broker, the bucket or the collector of traces cannot be used."
     SERVER_BACK = "It can be used again."
     STORE_LOST = "An API server reports that it is not serving, because a store cannot be used."
     STORE_BACK = "It reports that it is serving again."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ingot_server.allowed_destinations import parse_allowed_destinations
@@ -25,6 +25,7 @@ BUCKET_FOLDERS: Final = tuple(
 _MOST_PREFIX: Final = 256
 _WHSEC: Final = "whsec_"
 _MOST_SECRETS: Final = 2
+_TRACE_PROTOCOL: Final = "http/protobuf"
 
 
 def check_user_agent(text: str) -> None:
@@ -150,6 +151,16 @@ def check_egress_ports(text: str) -> None:
             f"INGOT_EGRESS_PORTS={text!r}: {error}. Use numbers from 1 to 65535 and ranges such as "
             "`1024-65535`, separated by commas."
         ) from None
+
+
+def check_trace_protocol(environment: Mapping[str, str]) -> None:
+    """Check that the variables of OpenTelemetry ask for the one protocol that Ingot speaks."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if (protocol := environment.get(name, _TRACE_PROTOCOL)) != _TRACE_PROTOCOL:
+            raise SettingError(
+                f"{name}={protocol!r} is not what Ingot speaks. Unset it, and let the endpoint be "
+                f"the collector's port for {_TRACE_PROTOCOL}, which usually is 4318."
+            )
 
 
 def check_webhook_url(text: str) -> None:

@@ -27,6 +27,7 @@ from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.versions import Versions
 from ingot_server.garbage_collection import keep_collecting
 from ingot_server.intake import Intake
+from ingot_server.jobs.attempt_trace import tracing_attempt
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
@@ -72,6 +73,7 @@ from ingot_server.retention_rules import RetentionRules
 from ingot_server.scrub import keep_scrubbing
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
+from ingot_server.tracing import scopes
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.slots import Slots
 from ingot_server.transcode.speculative import SpeculativeTranscoder
@@ -325,15 +327,18 @@ class Worker:
     async def _run_attempt(self, claim: Claim) -> None:
         TENANT.set(self._settings.cache_sharing.tenant_of(claim.job.requested_by))
         with log_context(job_id=claim.job.id, media_id=claim.job.media.id):
-            await self._hold_and_run(claim)
+            async with tracing_attempt(self._records, claim):
+                await self._hold_and_run(claim)
 
     async def _hold_and_run(self, claim: Claim) -> None:
         try:
             async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
-            if not isinstance(lost, JobCancelled):
+            is_cancelled = isinstance(lost, JobCancelled)
+            if not is_cancelled:
                 ATTEMPTS_ABANDONED.add()
+            scopes.fail("cancelled" if is_cancelled else "lease_lost", str(lost))
             logger.info(
                 Event.JOB_ABANDONED,
                 "job %s is abandoned: %s",
@@ -380,6 +385,7 @@ class Worker:
 
     async def _defer(self, job: Job, lease: Lease, waiting: JobWaiting) -> None:
         """Release a job that cannot go on now."""
+        scopes.note(waiting=JobWaiting.Cause.Name(waiting.cause).removeprefix("CAUSE_"))
         try:
             await lease.release(waiting=waiting, deferred=True)
         except CircularWait:
@@ -403,6 +409,7 @@ class Worker:
             reason=failure.reason,
         )
         count_failed_attempt(lease.job, failure)
+        scopes.fail(reason_name(failure.reason), failure.message)
         if failure.transient and not failure.final and job.attempt < self._settings.attempts:
             backoff: timedelta = self._settings.retry_backoff * 2 ** (job.attempt - 1)
             waiting = JobWaiting(cause=_CAUSES.get(failure.reason, JobWaiting.CAUSE_RETRY))

@@ -30,6 +30,7 @@ from ingot_server.jobs.workers import this_worker
 from ingot_server.log_events import Event
 from ingot_server.metrics.definitions import share_values
 from ingot_server.process.allocator import return_large_buffers
+from ingot_server.trace_export import exporting_traces
 from ingot_server.worker import Worker, slots_of
 
 logger = EventLogger(__name__)
@@ -144,5 +145,6 @@ def main(
     if metrics_file is not None:
         share_values(metrics_file)
     process = WorkerProcess(settings, works)
-    process.start()
-    return process.run_celery(celery_app(settings, this_worker()))
+    with exporting_traces(settings, "ingot-worker"):
+        process.start()
+        return process.run_celery(celery_app(settings, this_worker()))

@@ -151,6 +151,7 @@ def test_every_event_is_logged_somewhere() -> None:
 
 def test_every_line_goes_through_the_list_of_events() -> None:
     own = {"event_log.py", "cli.py", "worker_process.py", "probe_main.py", "cut_main.py"}
+    own.add("trace_export.py")  # what a library logs becomes an event there
     loggers = [
         path.name
         for path in SOURCES

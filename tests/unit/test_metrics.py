@@ -31,6 +31,7 @@ from ingot_server.metrics.exposition import text_of
 from ingot_server.metrics.metric import Kind, Metric
 from ingot_server.metrics.values import CELLS, VALUES, Snapshot, Values, read_shared
 from ingot_server.sources import SOURCES
+from ingot_server.tracing.scopes import Protocol
 from tests.scraped import OPENMETRICS, Scraped, scraped
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -215,7 +216,7 @@ def test_a_call_counts_once_with_its_code(error: BaseException | None, code: str
 
     def call(method: str) -> None:
         measured = MeasuredMethod(service.methods_by_name[method], timedelta(0))
-        with contextlib.suppress(BaseException), measured.call():
+        with contextlib.suppress(BaseException), measured.call(Protocol.GRPC, tuple):
             if error is not None:
                 raise error
 

@@ -39,6 +39,7 @@ from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.shared_calls import SharedCalls
 from ingot_server.metrics.definitions import CACHE_REQUESTS
 from ingot_server.sources import pick
+from ingot_server.tracing import scopes
 
 Request: TypeAlias = (
     IngestRequest
@@ -64,6 +65,15 @@ class _Wish:
     """That of the first of the calls."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """The job that a call has got."""
+
+    job: Job
+    trace: str
+    """What has made the job, as in Creation."""
+
+
 class Admission:
     """Creates jobs, at most one for each `request_id`.
 
@@ -76,7 +86,7 @@ class Admission:
         self._records = records
         self._journal = journal
         self._dispatcher = Dispatcher(records.dispatch, queue)
-        self._admitting: set[asyncio.Task[Job]] = set()
+        self._admitting: set[asyncio.Task[_Admitted]] = set()
         self._wishes = SharedCalls(self._fulfil)
 
     async def close(self) -> None:
@@ -157,12 +167,17 @@ class Admission:
         job.state = job_pb2.JOB_STATE_QUEUED
         if request.request_id or upload_id or webhook_of(request):
             creating = self._create_and_enter(job, request, upload_id, receives, unstored_since)
-            return seen_by(CALLER.get(), await self._finish(creating))
+            return self._got(await self._finish(creating))
         caller, content = CALLER.get(), job.SerializeToString(deterministic=True)
         wish = _Wish(content, receives, caller.key, caller.name, caller.limits, unstored_since)
-        return seen_by(caller, await self._wishes.get(wish))
+        return self._got(await self._wishes.get(wish))
 
-    async def _fulfil(self, wish: _Wish) -> Job:
+    def _got(self, admitted: _Admitted) -> Job:
+        """Return the job as the caller sees it. Its trace is linked, if another call made it."""
+        scopes.link(admitted.trace)
+        return seen_by(CALLER.get(), admitted.job)
+
+    async def _fulfil(self, wish: _Wish) -> _Admitted:
         job = Job.FromString(wish.job)
         # Nothing else of a request matters.
         creating = self._create_and_enter(
@@ -172,7 +187,9 @@ class Admission:
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
         """Create the job of a preview as `admit` does, or return the one that runs."""
-        return await self._finish(self._create_preview(job, single_flight_key))
+        admitted = await self._finish(self._create_preview(job, single_flight_key))
+        scopes.link(admitted.trace)
+        return admitted.job
 
     async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the record of a job that has already ended.
@@ -215,14 +232,14 @@ class Admission:
                 # One of the lost jobs may be the one that this call is about.
                 await self._journal.restorer.ensure()
 
-    async def _finish(self, admitting: Coroutine[Any, Any, Job]) -> Job:
+    async def _finish(self, admitting: Coroutine[Any, Any, _Admitted]) -> _Admitted:
         """Return the result of a coroutine, which goes on if the caller hangs up."""
         task = asyncio.create_task(admitting)
         self._admitting.add(task)
         task.add_done_callback(self._admitted)
         return await asyncio.shield(task)
 
-    async def _create_preview(self, job: Job, single_flight_key: str) -> Job:
+    async def _create_preview(self, job: Job, single_flight_key: str) -> _Admitted:
         caller = CALLER.get()
         creation = await self._records.create(
             _requested(job),
@@ -230,7 +247,7 @@ class Admission:
             caller=caller.key,
             limits=dataclasses.replace(caller.limits, stored_bytes=0),
         )
-        return await self._dispatch(creation)
+        return _Admitted(await self._dispatch(creation), creation.trace)
 
     async def _create_and_enter(
         self,
@@ -239,7 +256,7 @@ class Admission:
         upload_id: str,
         receives: bool,
         unstored_since: float | None,
-    ) -> Job:
+    ) -> _Admitted:
         creation = await self._create(
             job, request, upload_id, receives=receives, unstored_since=unstored_since
         )
@@ -252,7 +269,7 @@ class Admission:
             failed = entering.exception()
         if failed is not None:
             raise failed
-        return dispatched
+        return _Admitted(dispatched, creation.trace)
 
     async def _enter(self, creation: Creation, request: Request, upload_id: str) -> None:
         job, webhook = creation.job, webhook_of(request)
@@ -266,6 +283,7 @@ class Admission:
                     fingerprint=_fingerprint_if_needed(request),
                     upload_id=upload_id,
                     webhook_urls=(webhook,) if webhook else (),
+                    trace=creation.trace,
                 )
             )
         elif not creation.in_journal:
@@ -290,7 +308,7 @@ class Admission:
                 return await self._records.explain_waiting(job)
         return job
 
-    def _admitted(self, admitting: asyncio.Task[Job]) -> None:
+    def _admitted(self, admitting: asyncio.Task[_Admitted]) -> None:
         self._admitting.discard(admitting)
         # Retrieve the exception, or asyncio logs it if the caller is gone. The job has it too.
         _ = admitting.cancelled() or admitting.exception()

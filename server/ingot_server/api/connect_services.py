@@ -35,6 +35,7 @@ from ingot_server.api.connect_errors import (
 )
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.tracing.scopes import Protocol
 
 _IDEMPOTENCY: Final = {
     MethodOptions.IDEMPOTENCY_UNKNOWN: IdempotencyLevel.UNKNOWN,
@@ -144,10 +145,10 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[Response]]:
         bound, measured = self._bound.of(method), method.measured
 
-        async def call(request: Message, _: Context) -> Response:
+        async def call(request: Message, context: Context) -> Response:
             with self._calls:
                 try:
-                    with measured.call():
+                    with measured.call(Protocol.CONNECT, context.request_headers.allitems):
                         self._require_serving()
                         with bound:
                             response = await method.invoke(request, _caller.get())
@@ -162,10 +163,10 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     ) -> Callable[[AsyncIterator[Message], Context], Awaitable[Response]]:
         bound, measured = self._bound.of(method), method.measured
 
-        async def call(requests: AsyncIterator[Message], _: Context) -> Response:
+        async def call(requests: AsyncIterator[Message], context: Context) -> Response:
             with self._calls:
                 try:
-                    with measured.call():
+                    with measured.call(Protocol.CONNECT, context.request_headers.allitems):
                         self._require_serving()
                         with bound:
                             whole = _received(requests)
@@ -182,10 +183,10 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         bound, measured = self._bound.of(method), method.measured
 
         # Every end of the call, also by a hang-up or a deadline, closes this generator at once.
-        async def call(request: Message, _: Context) -> AsyncGenerator[Response, None]:
+        async def call(request: Message, context: Context) -> AsyncGenerator[Response, None]:
             with self._calls:
                 try:
-                    with measured.call():
+                    with measured.call(Protocol.CONNECT, context.request_headers.allitems):
                         self._require_serving()
                         with bound:
                             responses = method.invoke(request, _caller.get())

@@ -16,11 +16,11 @@ Headers = list[tuple[bytes, bytes]]
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
-# The headers that Connect and gRPC-Web clients send and read. The browser hides all others.
+# The headers of Connect and gRPC-Web clients, and of traces. The browser hides all others.
 _SENT: Final = (
     b"Authorization, Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, "
     b"Connect-Content-Encoding, Connect-Accept-Encoding, Grpc-Timeout, Grpc-Encoding, "
-    b"Grpc-Accept-Encoding, X-Grpc-Web, X-User-Agent"
+    b"Grpc-Accept-Encoding, X-Grpc-Web, X-User-Agent, Traceparent, Tracestate"
 )
 _READ: Final = b"grpc-status, grpc-message, grpc-status-details-bin"
 _PREFLIGHT_SECONDS: Final = b"7200"

@@ -29,6 +29,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.setting_values import SettingError
+from ingot_server.tracing.scopes import Protocol
 
 _MOST_PENDING: Final = 100_000
 # Twice as many as the calls that a server answers by default: a client that begins more at once,
@@ -221,7 +222,7 @@ class _Handlers:
         async def call(request: Serialized, context: Context) -> Any:
             with self._calls:
                 try:
-                    with measured.call():
+                    with measured.call(Protocol.GRPC, context.invocation_metadata):
                         caller = await self._caller(method, context)
                         with bound:
                             return await method.invoke_serialized(request, caller)
@@ -238,7 +239,7 @@ class _Handlers:
         async def call(requests: AsyncIterable[Serialized], context: Context) -> Any:
             with self._calls:
                 try:
-                    with measured.call():
+                    with measured.call(Protocol.GRPC, context.invocation_metadata):
                         caller = await self._caller(method, context)
                         with bound:
                             whole = _whole(requests, context)
@@ -256,7 +257,7 @@ class _Handlers:
         async def call(request: Serialized, context: Context) -> None:
             with self._calls:
                 try:
-                    with measured.call():
+                    with measured.call(Protocol.GRPC, context.invocation_metadata):
                         caller = await self._caller(method, context)
                         with bound:
                             responses = method.invoke_serialized(request, caller)

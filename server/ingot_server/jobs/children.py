@@ -29,6 +29,7 @@ from ingot_server.jobs.changes import mirrored
 from ingot_server.jobs.lifecycle import ChildCounts, has_ended, is_workflow
 from ingot_server.jobs.outcomes import Orphaned
 from ingot_server.jobs.transition import Argument, Transition, milliseconds
+from ingot_server.tracing import scopes
 
 # Between two writes of a parent's counts.
 ROLLUP_INTERVAL: Final = timedelta(milliseconds=200)
@@ -82,7 +83,9 @@ class Children:
             "entry": entry,
             "order": order,
         }
-        return (await self._transition.create(new, single_flight_key, arguments)).job
+        creation = await self._transition.create(new, single_flight_key, arguments)
+        scopes.link(creation.trace)
+        return creation.job
 
     async def leave_parent(self, parent: Job, token: str, child_ids: Sequence[str]) -> Job | None:
         """Leave a parent to its children: RUNNING without a lease. None if the lease is lost."""

@@ -20,7 +20,7 @@
 --   unwritten  limit age interval -> ids of deliveries to write to the bucket
 --   note       deliveries; the id is that of a group which the bucket has -> done | gone: one is not known
 --   unknown    groups -> those that are not known
---   restore    url body create_time -> done: makes a delivery again, unless it is known
+--   restore    url body create_time [trace] -> done: makes a delivery again, unless it is known
 --   empty      -> groups to remove from the bucket
 --   removed    groups -> done
 
@@ -192,7 +192,7 @@ local operations = {
     return unknown
   end,
   restore = function()
-    make_delivery(id, arg.url, arg.body, arg.create_time)
+    make_delivery(id, arg.url, arg.body, arg.create_time, arg.trace)
     return { 'done' }
   end,
   empty = function()

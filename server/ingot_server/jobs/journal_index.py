@@ -58,6 +58,8 @@ class Accepted:
     fingerprint: str = ""
     upload_id: str = ""
     webhook_urls: tuple[str, ...] = ()
+    trace: str = ""
+    """The span that made the job, as a W3C traceparent; empty if it is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,14 @@ class JournalIndex:
             "caller",
             "single_flight_key",
             "wanted_key",
+            "trace",
         ]
         with unavailable():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hmget(self._redis.key(JOB + job_id), names)
                 pipeline.smembers(self._redis.key(_WEBHOOKS + job_id))
                 stored, webhooks = await pipeline.execute()
-        record, group, known_webhooks, caller, key, wanted_key = stored
+        record, group, known_webhooks, caller, key, wanted_key, trace = stored
         job = from_record(record) if record is not None else None
         is_complete = group and int(known_webhooks or 0) >= len(webhooks)
         if job is None or is_complete or has_ended(job):
@@ -136,6 +139,7 @@ class JournalIndex:
             (caller or b"").decode(),
             (key or wanted_key or b"").decode(),
             webhook_urls=_sorted(webhooks),
+            trace=(trace or b"").decode(),
         )
 
     async def note(self, group: str, jobs: Mapping[str, int]) -> bool:
@@ -168,6 +172,8 @@ class JournalIndex:
             "webhook_urls": " ".join(accepted.webhook_urls),
             "before": before,
         }
+        if accepted.trace:
+            arguments["trace"] = accepted.trace
         return await self._transition.recreate(accepted.job, accepted.single_flight_key, arguments)
 
     async def restore_end(self, accepted: Accepted) -> bool:
@@ -238,7 +244,7 @@ class JournalIndex:
 
     async def accepted(self, job_id: str) -> Accepted | None:
         """Return what the entry of a job must have; None if it has no record."""
-        names = ["record", "caller", "single_flight_key", "wanted_key"]
+        names = ["record", "caller", "single_flight_key", "wanted_key", "trace"]
         with unavailable():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hmget(self._redis.key(JOB + job_id), names)
@@ -246,7 +252,7 @@ class JournalIndex:
                 pipeline.srandmember(self._redis.key(_UPLOADS + job_id))
                 pipeline.smembers(self._redis.key(_WEBHOOKS + job_id))
                 stored, request_id, upload_id, webhooks = await pipeline.execute()
-        record, caller, key, wanted_key = stored
+        record, caller, key, wanted_key, trace = stored
         if record is None:
             return None
         request = (request_id or b"").decode()
@@ -258,6 +264,7 @@ class JournalIndex:
             fingerprint=await self._fingerprint(request) if request else "",
             upload_id=(upload_id or b"").decode(),
             webhook_urls=_sorted(webhooks),
+            trace=(trace or b"").decode(),
         )
 
     async def has_recorded_end(self, job_id: str) -> bool:

@@ -23,6 +23,7 @@ from ingot_server.metrics.definitions import (
     STAGE_SECONDS,
     source_label,
 )
+from ingot_server.tracing import scopes
 
 
 def kind_label(kind: JobKind.ValueType) -> str:
@@ -78,14 +79,15 @@ def released_at(version: str) -> datetime | None:
 class AttemptTimes:
     """The times of one attempt: how long it took to begin it, and how long it is in each stage.
 
-    A workflow is in the stages of its parts, so its own do not count.
+    Each stage is a span of the attempt, too. A workflow is in the stages of its parts, so its own
+    do not count.
     """
 
     def __init__(self, claim: Claim) -> None:
         self._job = claim.job
         self._has_stages = not (is_workflow(claim.job) or is_preview(claim.job))
-        self._stage = claim.job.stage
-        self._entered = time.monotonic()
+        self._scope = scopes.scope()
+        self._enter(claim.job.stage)
         self._awaits_progress = _is_first(claim)
         if self._awaits_progress:
             DISPATCH_DELAY.observe(_age(self._job), work_of(self._job))
@@ -94,7 +96,7 @@ class AttemptTimes:
         """Look at the job after a change of it."""
         if job.stage != self._stage:
             self._leave_stage()
-            self._stage = job.stage
+            self._enter(job.stage)
         if self._awaits_progress:
             stage = job.progress.stage
             if stage.bytes_done or stage.fraction:
@@ -106,12 +108,20 @@ class AttemptTimes:
         self._leave_stage()
         self._has_stages = False
 
+    def _enter(self, stage: JobStage.ValueType) -> None:
+        self._stage, self._entered = stage, time.monotonic()
+        if self._has_stages and self._scope is not None:
+            self._scope.enter_stage(_stage_label(stage).lower())
+
     def _leave_stage(self) -> None:
-        now = time.monotonic()
         if self._has_stages:
-            name = JobStage.Name(self._stage).removeprefix("JOB_STAGE_")
-            STAGE_SECONDS.observe(now - self._entered, name)
-        self._entered = now
+            STAGE_SECONDS.observe(time.monotonic() - self._entered, _stage_label(self._stage))
+            if self._scope is not None:
+                self._scope.leave_stage()
+
+
+def _stage_label(stage: JobStage.ValueType) -> str:
+    return JobStage.Name(stage).removeprefix("JOB_STAGE_")
 
 
 def _is_first(claim: Claim) -> bool:

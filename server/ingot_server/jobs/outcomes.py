@@ -16,6 +16,8 @@ class Creation:
     """Whether the job was made now; if not, it existed and is shared."""
     in_journal: bool
     """Whether the journal has an entry of the job."""
+    trace: str = ""
+    """The span that made the job, as a W3C traceparent; empty if it is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class Claim:
     """Whether it was dispatched, and so holds a slot of its worker."""
     bytes_limited: bool = False
     """Whether its caller has a limit of bytes, see `JobBytes`."""
+    trace: str = ""
+    """The span that made the job, as a W3C traceparent; empty if it is not traced."""
+    former_attempt: str = ""
+    """The span of its last attempt, in the same way; empty if this is the first that is traced."""
+    began: int = 0
+    """When the claim began, in nanoseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -222,7 +223,7 @@ class Records:
         Returns None if the job cannot be claimed: another worker holds it, it has ended, it has no
         record, or its retry is not due yet.
         """
-        token = secrets.token_hex(16)
+        token, began = secrets.token_hex(16), time.time_ns()
         try:
             claimed = await self._transition.claim(
                 job_id,
@@ -250,12 +251,18 @@ class Records:
             unstored=claimed.unstored and claimed.run == 1,
             has_slot=bool(worker_id),
             bytes_limited=claimed.bytes_limited,
+            trace=claimed.trace,
+            former_attempt=claimed.former_attempt,
+            began=began,
         )
 
-    async def renew(self, job_id: str, token: str, *, proves: bool = False) -> None:
+    async def renew(
+        self, job_id: str, token: str, *, proves: bool = False, attempt_trace: str = ""
+    ) -> None:
         """Renew a lease for `settings.lease`. Raises LeaseLost.
 
         With `proves`, raises Failure CACHE_UNAVAILABLE if Redis may have lost that it was lost.
+        `attempt_trace` is what the next attempt of the job finds as the `former_attempt`.
         """
         outcome, *_ = await self._transition.call(
             "renew",
@@ -263,6 +270,7 @@ class Records:
             token=token,
             deadline=milliseconds(self.settings.lease),
             **({"proves": 1} if proves else {}),
+            **({"attempt_trace": attempt_trace} if attempt_trace else {}),
         )
         if outcome == b"unrestored":
             raise _unrestored()

@@ -28,7 +28,7 @@ end
 
 local function existing(job_id)
   local group = journal_has_webhooks(job_id) and field(job_id, 'journal')
-  return { 'existing', field(job_id, 'record'), group or '' }
+  return { 'existing', field(job_id, 'record'), group or '', field(job_id, 'trace') or '' }
 end
 
 -- The response for a request id that has its job already, else nil.

@@ -20,6 +20,9 @@
 --                                                       it got the single flight
 --                                           change_id   id of the last change
 --                                           recheck_at  its deadline while a worker recovers it
+--                                           trace       the span that made the job, a W3C traceparent; unset
+--                                                       if it is not traced
+--                                           attempt_trace  the span of its last attempt, in the same way
 --   ingot:schema-version            string  see redis_schema.py
 --   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
 --                                           id, or what stands for it (see `single_flight_key`)
@@ -43,7 +46,9 @@
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
 --            [unstored: the bucket had nothing for the media item, whose id is the single-flight key, a few seconds ago]
---            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
+--            [trace]
+--            -> created, record | existing, record, group of the journal or empty, trace or empty
+--               | request_id_reused, job id
 --               | orphaned | circular | unrestored | too_many_webhooks
 --               | used_up, name of the limit of the caller that the job would exceed
 --               | epoch, current epoch: the record must be made for that epoch
@@ -66,8 +71,8 @@
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
---            -> done, record, run, wanted_key, id of the job that it has followed, unstored, daily_bytes,
---               stored_bytes
+--            -> done, record, run, wanted_key, id of the job that it has followed, unstored, trace,
+--               attempt_trace, daily_bytes, stored_bytes
 --               | gone | lost | early | unrestored: Redis may have lost that the job ended
 --               | wanted, record, their highest priority: others want the job | stale | taken, id of the job that holds the key
 --               | circular: the job to follow waits for this one | epoch, current epoch
@@ -77,7 +82,7 @@
 --   count    [tenant] -> the number of jobs, or of those of a tenant, in each state of JobState, from 1
 --   since    limit [known_epoch known_sequence: a position of the caller]
 --            -> found | lost, epoch, sequence, ids of changed jobs, ids of removed jobs and their numbers
---   renew    token deadline [proves] -> done | gone | lost | unrestored: Redis may have lost that the job ended
+--   renew    token deadline [proves] [attempt_trace: the value] -> done | gone | lost | unrestored: Redis may have lost that the job ended
 --   sweep    limit recheck -> ids of jobs past their deadline that the caller must recover
 --   dispatch limit deadline jobs_per_host; the id is that of a queue
 --            -> milliseconds until a source lets a job start, or -1; ids of the jobs that are dispatched
@@ -170,6 +175,9 @@ local function write_new(key)
     'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
     'source', arg.source, 'cost', arg.cost, 'run_epoch', arg.epoch,
     'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
+  if arg.trace then
+    redis.call('HSET', JOB .. id, 'trace', arg.trace)
+  end
   callers.write_limits()
   if arg.ended == '0' and not arg.parent then
     callers.count_job()
@@ -340,7 +348,7 @@ end
 
 local function changed(record)
   local stored = redis.call('HMGET', JOB .. id,
-    'run', 'wanted_key', 'follows', 'unstored', 'daily_bytes', 'stored_bytes')
+    'run', 'wanted_key', 'follows', 'unstored', 'trace', 'attempt_trace', 'daily_bytes', 'stored_bytes')
   return { 'done', record, unpack(stored) }
 end
 
@@ -467,6 +475,9 @@ local function renew()
   end
   if arg.proves and awaits_restoration() then
     return { 'unrestored' }
+  end
+  if arg.attempt_trace then
+    redis.call('HSET', JOB .. id, 'attempt_trace', arg.attempt_trace)
   end
   set_deadline(arg.deadline)
   return { 'done' }

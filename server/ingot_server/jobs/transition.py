@@ -39,6 +39,7 @@ from ingot_server.jobs.stored_record import from_record, to_record
 from ingot_server.jobs.webhook_event import webhook_body
 from ingot_server.redis import Redis, unavailable
 from ingot_server.redis_schema import SCHEMA_VERSION, other_schema
+from ingot_server.tracing.scopes import traceparent
 
 JOB: Final = "job:"
 TRAIL: Final = "trail:"
@@ -85,6 +86,8 @@ class Claimed:
     followed: str
     unstored: bool
     bytes_limited: bool
+    trace: str
+    former_attempt: str
 
 
 class Transition:
@@ -137,10 +140,15 @@ class Transition:
     ) -> Creation:
         """Make a job, or return the one that exists for its entry, request id or key.
 
-        `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned,
-        CircularEntry, JournalUnrestored, LimitReached or TooManyWebhooks.
+        `arguments` are the further ones of the script. A new job is a part of the current span.
+        Raises RequestIdReused, Orphaned, CircularEntry, JournalUnrestored, LimitReached or
+        TooManyWebhooks.
         """
-        outcome, content = await self._create("create", job, single_flight_key, arguments)
+        trace = traceparent()
+        traced: dict[str, Argument] = {"trace": trace} if trace else {}
+        outcome, content = await self._create(
+            "create", job, single_flight_key, {**arguments, **traced}
+        )
         match outcome:
             case b"request_id_reused":
                 raise RequestIdReused
@@ -155,11 +163,11 @@ class Transition:
             case b"too_many_webhooks":
                 raise TooManyWebhooks
             case b"created":
-                return Creation(from_record(content[0]), is_new=True, in_journal=False)
+                return Creation(from_record(content[0]), is_new=True, in_journal=False, trace=trace)
             case _:
-                record, group = content
+                record, group, joined = content
                 shared = await self._join(from_record(record), job)
-                return Creation(shared, is_new=False, in_journal=bool(group))
+                return Creation(shared, is_new=False, in_journal=bool(group), trace=joined.decode())
 
     async def _join(self, job: Job, request: Job) -> Job:
         """Return a job that exists with what the caller of `request` wants of it, too."""
@@ -264,7 +272,7 @@ class Transition:
             )
             match outcome:
                 case b"done":
-                    record, run, wanted_key, followed, unstored, *limits = content
+                    record, run, wanted_key, followed, unstored, trace, former, *limits = content
                     if has_ended(new) and not has_ended(before):
                         count_end(new)
                     return Claimed(
@@ -274,6 +282,8 @@ class Transition:
                         (followed or b"").decode(),
                         bool(unstored),
                         any(limits),
+                        (trace or b"").decode(),
+                        (former or b"").decode(),
                     )
                 case b"stale":
                     before = None

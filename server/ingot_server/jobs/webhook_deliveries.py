@@ -37,6 +37,7 @@ _NAMES: Final = (
     "problem",
     "due",
     "end_time",
+    "trace",
 )
 
 
@@ -59,6 +60,8 @@ class Delivery:
     problem: str
     due: datetime
     end_time: datetime | None
+    trace: str
+    """The span that made its job, as a W3C traceparent; empty if that is not traced."""
 
     @property
     def job_id(self) -> str:
@@ -180,7 +183,9 @@ class WebhookDeliveries:
         members = await self._call("unknown", "", groups=" ".join(groups))
         return [member.decode() for member in members]
 
-    async def restore(self, delivery_id: str, url: str, body: bytes, create_time: datetime) -> None:
+    async def restore(
+        self, delivery_id: str, url: str, body: bytes, create_time: datetime, trace: str = ""
+    ) -> None:
         """Make a delivery again that Redis has lost. Does nothing if it is known."""
         await self._call(
             "restore",
@@ -188,6 +193,7 @@ class WebhookDeliveries:
             url=url,
             body=body,
             create_time=round(create_time.timestamp() * 1000),
+            **({"trace": trace} if trace else {}),
         )
 
     async def empty(self) -> Sequence[str]:
@@ -215,7 +221,7 @@ class WebhookDeliveries:
 
 
 def _delivery(delivery_id: str, values: Sequence[bytes | None]) -> Delivery:
-    url, body, state, create_time, since, attempts, run, problem, due, end_time = (
+    url, body, state, create_time, since, attempts, run, problem, due, end_time, trace = (
         value or b"" for value in values
     )
     return Delivery(
@@ -230,6 +236,7 @@ def _delivery(delivery_id: str, values: Sequence[bytes | None]) -> Delivery:
         problem.decode(),
         _time(due),
         _time(end_time) if end_time else None,
+        trace.decode(),
     )
 
 

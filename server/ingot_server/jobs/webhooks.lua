@@ -15,6 +15,7 @@
 --                                           due         when the next attempt is due, while it is pending
 --                                           end_time    when it was accepted or given up
 --                                           group       the object in the bucket that has it; unset if none
+--                                           trace       that of its job; unset if the job is not traced
 --   ingot:webhook-deliveries        zset    ids of all deliveries, all with score 0: sorted by id, so by job
 --   ingot:webhook-deliveries:<state>  zset  those in one state, in the same way
 --   ingot:webhook-due               zset    ids of pending deliveries, scored by when a worker may send them
@@ -43,13 +44,16 @@ local function set_delivery_state(delivery, state)
   redis.call('ZADD', DELIVERIES .. ':' .. state, 0, delivery)
 end
 
-local function make_delivery(delivery, url, body, created)
+local function make_delivery(delivery, url, body, created, trace)
   if redis.call('EXISTS', DELIVERY .. delivery) == 1 then
     return
   end
   redis.call('HSET', DELIVERY .. delivery, 'url', url, 'host', string.match(url, '://([^/?#]+)') or '',
     'body', body, 'create_time', created, 'since', created, 'attempts', 0, 'run', 0, 'problem', '',
     'due', time(now))
+  if trace then
+    redis.call('HSET', DELIVERY .. delivery, 'trace', trace)
+  end
   set_delivery_state(delivery, PENDING)
   redis.call('ZADD', DELIVERIES, 0, delivery)
   redis.call('ZADD', WEBHOOK_DUE, time(now), delivery)
@@ -80,11 +84,12 @@ end
 
 -- The job has ended.
 local function make_deliveries()
+  local trace = field(id, 'trace')
   for _, url in ipairs(redis.call('SMEMBERS', WEBHOOKS .. id)) do
-    make_delivery(id .. '-' .. string.sub(redis.sha1hex(url), 1, 16), url, arg.webhook_body, time(now))
+    make_delivery(id .. '-' .. string.sub(redis.sha1hex(url), 1, 16), url, arg.webhook_body, time(now), trace)
   end
   if arg.tells_operator == '1' then
-    make_delivery(id .. '-operator', '', arg.webhook_body, time(now))
+    make_delivery(id .. '-operator', '', arg.webhook_body, time(now), trace)
   end
 end
 

@@ -20,6 +20,7 @@ def entry_of(accepted: Accepted) -> JournalEntry:
         upload_id=accepted.upload_id,
         single_flight_key=accepted.single_flight_key,
         webhook_urls=accepted.webhook_urls,
+        traceparent=accepted.trace,
     )
 
 
@@ -50,4 +51,5 @@ def accepted_of(entry: JournalEntry) -> Accepted:
         upload_id=entry.upload_id,
         single_flight_key=entry.single_flight_key,
         webhook_urls=tuple(entry.webhook_urls),
+        trace=entry.traceparent,
     )

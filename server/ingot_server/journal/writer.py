@@ -57,6 +57,7 @@ class JournalWriter:
                     fingerprint=fingerprint,
                     upload_id=upload_id,
                     webhook_urls=found.webhook_urls,
+                    trace=found.trace,
                 )
             )
 

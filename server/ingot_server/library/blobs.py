@@ -19,6 +19,7 @@ their quotes.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -257,9 +258,8 @@ class Blobs(Bucket):
             parts_at_once=at_once,
             seen=seen,
         )
-        running = self._s3.uploads.submit(
-            partial(upload.send, announced=size_bytes, etag_is_md5=self._etag_is_md5)
-        )
+        send = partial(upload.send, announced=size_bytes, etag_is_md5=self._etag_is_md5)
+        running = self._s3.uploads.submit(contextvars.copy_context().run, send)
         uploading = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(uploading)

@@ -6,6 +6,7 @@ Each kind has its own, so that calls which hang take nothing from those of anoth
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -92,7 +93,9 @@ class CallPool:
     def submit(self, work: Callable[[], T], call: Call | None = None) -> Future[T]:
         """Begin `work` in a thread, as `call`; from any thread."""
         call = call or Call()
-        running = self._threads.submit(call.run, lambda: self._guard(work))
+        # What the caller is a part of, its requests are, too.
+        context = contextvars.copy_context()
+        running = self._threads.submit(context.run, call.run, lambda: self._guard(work))
         self._running.add(call)
         running.add_done_callback(lambda _: self._running.discard(call))
         return running

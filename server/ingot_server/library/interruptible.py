@@ -17,6 +17,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 from urllib3.response import BaseHTTPResponse
 
+from ingot_server.tracing import scopes
+
 T = TypeVar("T")
 
 _thread = threading.local()
@@ -74,6 +76,25 @@ class InterruptiblePools(PoolManager):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def urlopen(  # type: ignore[override] # PoolManager's does not match its base, either
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> BaseHTTPResponse:
+        """Make a request, with its repetitions; a span of what the call is a part of."""
+        parent = scopes.parent()
+        if parent is None:
+            return super().urlopen(method, url, redirect, **options)
+        span = parent.s3_request(method, url)
+        try:
+            response = super().urlopen(method, url, redirect, **options)
+        except Exception as error:
+            span.fail(type(error).__name__)
+            raise
+        else:
+            span.end_request(response.status)
+            return response
+        finally:
+            span.end()
 
 
 class _Connection(Protocol):

@@ -363,6 +363,7 @@ class JournalEntry(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     SINGLE_FLIGHT_KEY_FIELD_NUMBER: _builtins.int
     WEBHOOK_URLS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
     """Address of the caller."""
     request_id: _builtins.str
@@ -373,6 +374,10 @@ class JournalEntry(_message.Message):
     """Id of the upload that the job is about. Empty if there is none."""
     single_flight_key: _builtins.str
     """Key of the job's single flight."""
+    traceparent: _builtins.str
+    """The span that made the job, https://www.w3.org/TR/trace-context/#traceparent-header. Empty if it
+    is not traced.
+    """
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job as it was when the entry was written. Unless it had ended, only what its callers
@@ -393,10 +398,11 @@ class JournalEntry(_message.Message):
         upload_id: _builtins.str = ...,
         single_flight_key: _builtins.str = ...,
         webhook_urls: _abc.Iterable[_builtins.str] | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "fingerprint", b"fingerprint", "job", b"job", "request_id", b"request_id", "single_flight_key", b"single_flight_key", "upload_id", b"upload_id", "webhook_urls", b"webhook_urls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "fingerprint", b"fingerprint", "job", b"job", "request_id", b"request_id", "single_flight_key", b"single_flight_key", "traceparent", b"traceparent", "upload_id", b"upload_id", "webhook_urls", b"webhook_urls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,12 +448,15 @@ class PendingDelivery(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the delivery."""
     url: _builtins.str
     """URL of the receiver. Empty for that of the settings."""
     body: _builtins.bytes
     """What is sent."""
+    traceparent: _builtins.str
+    """The span that made its job, as in JournalEntry."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the delivery was made, or replayed last."""
@@ -459,10 +468,11 @@ class PendingDelivery(_message.Message):
         url: _builtins.str = ...,
         body: _builtins.bytes = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "create_time", b"create_time", "id", b"id", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "create_time", b"create_time", "id", b"id", "traceparent", b"traceparent", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from ingot_server.foreign_json import parse_json
@@ -30,6 +31,7 @@ from ingot_server.metrics.definitions import CHILD_PROCESSES
 from ingot_server.process.confinement import Confinement
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
+from ingot_server.tracing import scopes
 
 ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 _LINE_BYTES: Final = 4 << 20
@@ -71,8 +73,11 @@ class ChildProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         stderr: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        name: str,
     ) -> None:
         self.pid = process.pid
+        parent = scopes.parent()
+        self._span = parent.child(name, process.pid) if parent is not None else None
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -90,10 +95,12 @@ class ChildProcess:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         confinement: Confinement | None = None,
+        name: str = "",
     ) -> Self:
         """Start `program`, an absolute path. Raises ChildError if the system refuses.
 
-        Without `confinement` the program confines itself, before it reads what it does not trust.
+        `name` is what traces call it, by default the name of the file. Without `confinement` the
+        program confines itself, before it reads what it does not trust.
         """
 
         async def execute(streams: int, errors: int) -> Spawned:
@@ -108,22 +115,22 @@ class ChildProcess:
                 start_new_session=True,
             )
 
-        return await cls.spawned(execute)
+        return await cls.spawned(execute, name or Path(program).name)
 
     @classmethod
-    async def spawned(cls, spawn: Callable[[int, int], Awaitable[Spawned]]) -> Self:
-        """Return the child that `spawn` starts.
+    async def spawned(cls, spawn: Callable[[int, int], Awaitable[Spawned]], name: str) -> Self:
+        """Return the child that `spawn` starts; traces call it `name`.
 
         `spawn` gets the descriptors of its standard input and output, which are one, and of its
         standard error. Raises ChildError if it raises OSError, or if there are no descriptors.
         """
         try:
-            return await cls._spawned(spawn)
+            return await cls._spawned(spawn, name)
         except OSError as error:
             raise ChildError(f"it could not be started: {error.strerror}") from error
 
     @classmethod
-    async def _spawned(cls, spawn: Callable[[int, int], Awaitable[Spawned]]) -> Self:
+    async def _spawned(cls, spawn: Callable[[int, int], Awaitable[Spawned]], name: str) -> Self:
         with contextlib.ExitStack() as inherited, contextlib.ExitStack() as kept:
             ours, theirs = socket.socketpair()
             kept.callback(ours.close)
@@ -137,7 +144,7 @@ class ChildProcess:
             kept.callback(stderr[1].close)
             process = await spawn(theirs.fileno(), their_errors.fileno())
             kept.pop_all()
-        return cls(process, reader, writer, stderr)
+        return cls(process, reader, writer, stderr, name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -229,6 +236,9 @@ class ChildProcess:
         if not self._killed:
             self._killed = True  # Later the number may belong to another group.
             CHILD_PROCESSES.add(amount=-1)
+            if self._span is not None:
+                self._span.end_child(self._process.returncode)
+                self._span.end()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
                 self._process.kill()

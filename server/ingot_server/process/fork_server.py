@@ -104,15 +104,15 @@ class ForkServer:
 
     async def start_child(self) -> ChildProcess:
         """Return a new child. Raises ChildError if none can be started."""
-        arguments = tuple(self._arguments())
+        arguments, name = tuple(self._arguments()), Path(self._program).stem
         if not self._started:
             return await ChildProcess.start(
-                sys.executable, "-I", self._program, *arguments, limits=self._limits
+                *(sys.executable, "-I", self._program, *arguments), limits=self._limits, name=name
             )
         for attempt in range(1, _ATTEMPTS + 1):
             parent = await self._parent_with(arguments)
             try:
-                return await ChildProcess.spawned(parent.fork)
+                return await ChildProcess.spawned(parent.fork, name)
             except ChildError:
                 # It may have died meanwhile; then another one is started.
                 if attempt == _ATTEMPTS or not parent.ended:

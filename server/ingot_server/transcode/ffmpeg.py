@@ -139,6 +139,7 @@ class Ffmpeg:
                         *(self._program, *options, *arguments),
                         limits=self._limits(),
                         confinement=self._confinement(source, output),
+                        name="ffmpeg",
                     )
                 except ChildError as error:
                     raise _crashed(str(error)) from error

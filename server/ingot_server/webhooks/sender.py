@@ -8,7 +8,7 @@ log nor a problem has the path or the query of the URL.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
@@ -20,6 +20,7 @@ from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
 from ingot_server.jobs.webhook_deliveries import Delivery, Sent
+from ingot_server.tracing import scopes
 from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.headers import parse_retry_after
 from ingot_server.webhooks.signature import secrets_of, signature_headers
@@ -48,7 +49,10 @@ class Sender:
         )
 
     async def send(self, delivery: Delivery) -> Sent:
-        """Make one attempt. A failure is a part of the result."""
+        """Make one attempt. A failure is a part of the result.
+
+        It is a span of the job's trace, which the receiver gets as `traceparent`.
+        """
         url = delivery.url or self._settings.webhook_url
         if not url:
             return _NO_URL
@@ -59,6 +63,21 @@ class Sender:
             "Content-Type": "application/json",
             **signature_headers(delivery.id, delivery.body, secrets),
         }
+        recorder = scopes.recorder()
+        if recorder is None:
+            return await self._post(delivery, url, headers)
+        span = recorder.delivery(url, delivery.trace)
+        span.set(delivery_id=delivery.id, job_id=delivery.job_id, attempt=delivery.attempts)
+        scope = scopes.enter(span)
+        try:
+            sent = await self._post(delivery, url, {**headers, "traceparent": span.traceparent})
+            if sent.problem:
+                span.fail("problem", sent.problem)
+            return sent
+        finally:
+            scope.end()
+
+    async def _post(self, delivery: Delivery, url: str, headers: Mapping[str, str]) -> Sent:
         delay = retry_delay(delivery.attempts, self._settings.retry_backoff)
         try:
             async with self._fetcher.post(url, headers, delivery.body) as response:

@@ -78,12 +78,14 @@ async def _restore(
 ) -> None:
     for each in found:
         create_time = each.create_time.ToDatetime(UTC)
-        await deliveries.restore(each.id, each.url, each.body, create_time)
+        await deliveries.restore(each.id, each.url, each.body, create_time, each.traceparent)
     if found:
         await deliveries.note(group, [each.id for each in found])
 
 
 def _pending(delivery: Delivery) -> PendingDelivery:
-    pending = PendingDelivery(id=delivery.id, url=delivery.url, body=delivery.body)
+    pending = PendingDelivery(
+        id=delivery.id, url=delivery.url, body=delivery.body, traceparent=delivery.trace
+    )
     pending.create_time.FromDatetime(delivery.since)
     return pending
