@@ -15,8 +15,9 @@ _PREFIX: Final = "ingot:"
 # There is one for the whole installation, or one for each host, caller and priority of a live job.
 # How many bytes they have is counted.
 _SHARED: Final = frozenset(
-    "caller-jobs caller-queued changes expiring form history index jobs journal-due journal-ended "
-    "journal-partial ready running-jobs running-limits state subscriptions-restored turns".split()
+    "caller-jobs caller-queued changes expiring history index jobs journal-due journal-ended "
+    "journal-partial ready running-jobs running-limits schema-version state subscriptions-restored "
+    "turns".split()
 )
 
 

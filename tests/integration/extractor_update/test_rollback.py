@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -102,17 +101,21 @@ def damage(place: Path) -> None:
     (place / "yt_dlp" / "__init__.py").write_text("raise ImportError('cut off')")
 
 
-@pytest.mark.parametrize("harm", [remove_all, damage])
+@pytest.fixture(params=[remove_all, damage])
+def broken(request: pytest.FixtureRequest, installed: Versions) -> Versions:
+    """What was installed is broken before anything runs it."""
+    request.param(installed.directory / OTHER)
+    return installed
+
+
+# `broken` before `harness`: that starts a process, which imports what is installed.
 async def test_a_version_that_is_broken_gives_way_to_the_released_one(
-    installed: Versions,
+    broken: Versions,
     harness: UpdateHarness,
     origin: Origin,
     clip: bytes,
-    harm: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    harm(installed.directory / OTHER)
-    url = page(origin, clip)
-    await harness.version(url)  # its process may have started before
-    assert await harness.version(url) == installed.released
-    assert [record for record in caplog.records if OTHER in record.getMessage()]
+    assert await harness.version(page(origin, clip)) == broken.released
+    logged = [*caplog.get_records("setup"), *caplog.records]
+    assert [record for record in logged if OTHER in record.getMessage()]
