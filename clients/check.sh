@@ -39,7 +39,17 @@ check_dashboard() (
     diff -r "$generated/page" ../../server/ingot_server/page
 )
 
-[ $# -gt 0 ] || set -- typescript go dashboard
+check_attestation() (
+    install_packages
+    cd attestation
+    npm run --silent check
+    node build.js "$generated/attestation"
+    for file in attestation.js attestation.LICENSES.txt; do
+        cmp "$generated/$file" "../../server/ingot_server/extractor/$file"
+    done
+)
+
+[ $# -gt 0 ] || set -- typescript go dashboard attestation
 for part; do
     "check_$part"
 done

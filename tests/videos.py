@@ -28,6 +28,7 @@ class Video:
     scrambled: bool = False  # its address has to be solved by the player's script, see PLAYER
     withheld: tuple[int, ...] = ()  # heights of formats that are announced without an address
     po_token: str = ""  # its address is given to who has this token alone
+    also_without_token: bool = False  # there is a smaller format, which needs none
 
 
 def error_screen(reason: str, subreason: str = "") -> dict[str, Any]:

@@ -22,6 +22,14 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ingot_server.config import Settings
+from tests.botguard import (
+    INTERPRETER_PATH,
+    VISITOR,
+    Handler,
+    challenge,
+    integrity_token,
+    interpreter,
+)
 from tests.tcp_server import tcp_server
 from tests.tls import server_context
 from tests.videos import REMOVED, Video
@@ -69,6 +77,7 @@ class FakeYouTube:
         self.cookies_of: list[str] = []  # the cookies of each request in `log`
         self.segments: Any = None  # what SponsorBlock's API says of every video; None: nothing
         self.signs_out = False  # an answer of the player API ends the session of an account
+        self.attests = True  # whether it has an attestation, see tests/botguard.py
         self.silent = False  # the proxy takes connections and says nothing
         self.connections = 0  # that the proxy took
         self.proxy_url = ""
@@ -112,6 +121,9 @@ class FakeYouTube:
         app.router.add_get("/sb/{id}/{name}", self._sheet)
         app.router.add_get(PLAYER_URL, self._script)
         app.router.add_get("/videoplayback", self._media)
+        app.router.add_post("/youtubei/v1/att/get", self._attestation(challenge))
+        app.router.add_get(INTERPRETER_PATH, self._attestation(interpreter))
+        app.router.add_post("/api/jnn/v1/GenerateIT", self._attestation(integrity_token))
         app.router.add_get("/api/skipSegments/{prefix}", self._marked_segments)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         return app
@@ -125,7 +137,11 @@ class FakeYouTube:
         video = self._video(request, request.query.get("v", ""))
         if video is not None and video.player_status != 200:
             return web.Response(status=video.player_status)
-        found = {"VISITOR_DATA": "CgtzdGFuZC1pbi1pZA%3D%3D"}
+        client = {"clientName": "WEB", "clientVersion": "2.20260101.00.00", "visitorData": VISITOR}
+        found: dict[str, Any] = {
+            "VISITOR_DATA": VISITOR,
+            "INNERTUBE_CONTEXT": {"client": client},
+        }
         if video and (video.scrambled or video.po_token):
             found["PLAYER_JS_URL"] = PLAYER_URL
         settings = json.dumps(found)
@@ -189,16 +205,19 @@ class FakeYouTube:
             board = f"https://i.ytimg.com/sb/{video_id}/$N.jpg?sqp=a|80#45#4#2#1#500#M$M#rs$b"
             answer["storyboards"] = {"playerStoryboardSpecRenderer": {"spec": board}}
         # What takes a token comes for browsers alone.
-        if playability["status"] == "OK" and (browser or not video.po_token):
-            answer["streamingData"] = self._streaming(video_id, video)
+        needs_token = bool(video.po_token) and browser
+        if playability["status"] == "OK" and (
+            needs_token or not video.po_token or video.also_without_token
+        ):
+            answer["streamingData"] = self._streaming(video_id, video, needs_token=needs_token)
         response = web.json_response(answer)
         if self.signs_out:
             response.set_cookie("LOGIN_INFO", "", max_age=0, domain=".youtube.com", secure=True)
         return response
 
-    def _streaming(self, video_id: str, video: Video) -> dict[str, Any]:
+    def _streaming(self, video_id: str, video: Video, *, needs_token: bool) -> dict[str, Any]:
         # Of the old formats this one alone comes without a token.
-        itag = 22 if video.po_token else 18
+        itag, height = (22, 240) if needs_token else (18, 120)
         url = f"https://{MEDIA_HOST}/videoplayback?id={video_id}&itag={itag}"
         where = {"url": url}
         if video.scrambled:
@@ -213,11 +232,11 @@ class FakeYouTube:
                     **where,
                     "mimeType": 'video/mp4; codecs="avc1.42001E, mp4a.40.2"',
                     "bitrate": 100_000,
-                    "width": 160,
-                    "height": 120,
+                    "width": height * 4 // 3,
+                    "height": height,
                     "fps": 25,
                     "quality": "medium",
-                    "qualityLabel": "120p",
+                    "qualityLabel": f"{height}p",
                     "contentLength": str(len(video.content)),
                     "approxDurationMs": "2000",
                     "audioQuality": "AUDIO_QUALITY_LOW",
@@ -266,6 +285,13 @@ class FakeYouTube:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
         return web.Response(status=206 if wanted else 200, body=content[start:end], headers=headers)
 
+    def _attestation(self, answer: Handler) -> Handler:
+        async def log_and_answer(request: web.Request) -> web.Response:
+            self._video(request, "")
+            return await answer(request) if self.attests else web.Response(status=404)
+
+        return log_and_answer
+
     async def _marked_segments(self, request: web.Request) -> web.Response:
         """SponsorBlock's API: the videos whose ids have a hash that begins with the prefix."""
         self._video(request, "")
@@ -297,7 +323,8 @@ class FakeYouTube:
 
 
 def _solved(video: Video, query: Mapping[str, str]) -> bool:
-    if video.po_token and query.get("pot") != video.po_token:
+    free = video.also_without_token and query.get("itag") == "18"
+    if video.po_token and not free and query.get("pot") != video.po_token:
         return False
     given = query.get("n"), query.get("sig")
     return not video.scrambled or given == (N[::-1], SIGNATURE[::-1])

@@ -337,6 +337,9 @@ class Settings:
         "TCP port of this machine that plug-ins may reach, where a PO token provider has its "
         "server; `0` means none",
     )
+    po_tokens: bool = _setting(
+        True, "whether PO tokens are made when YouTube keeps formats back without, see extractor.md"
+    )
     extractors_dir: str = _setting(
         "", "directory of updated versions of yt-dlp; empty means `extractors` in data_dir"
     )

@@ -42,6 +42,8 @@ class Event(Enum):
     FORK_SERVER_REPLACED = "A process that children are forked from hung, and was replaced."
     FORK_SERVER_OUTPUT = "A line that such a process wrote."
 
+    PO_TOKENS_FAILED = "PO tokens for YouTube could not be made; the job goes on without."
+    PO_TOKENS_REFUSED = "YouTube did not accept PO tokens; the job is extracted without."
     COOKIES_STATE = "The state of a source's cookies is another one: `state` in ListSources."
 
     # The guard

@@ -37,8 +37,8 @@ async def site(tmp_path: Path) -> AsyncIterator[FakeYouTube]:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Settings:
-    """Settings for what needs neither Redis nor a bucket."""
-    return Settings(scratch_dir=tmp_path / "scratch", egress_allow_loopback=True)
+    """Settings for what needs neither Redis nor a bucket, nor PO tokens that Ingot makes."""
+    return Settings(scratch_dir=tmp_path / "scratch", egress_allow_loopback=True, po_tokens=False)
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@
               {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
               {"kind": "missing", "message": ...} for what could not,
               {"kind": "done"}
-    and       {"kind": "cookies_rejected"}, at any point before the last one
+    and       at any point before the last one
+              {"kind": "cookies_rejected"}, {"kind": "po_tokens", "minted": ..., "failure": ...}
     or        {"kind": "failed", ...}, at any point: a `Report` of protocol.py
 
 The response to an empty request, {}, is {"kind": "version", "version": ...}, and the child ends.
@@ -67,6 +68,7 @@ from ingot_server.extractor.fragments import replace_downloaders
 from ingot_server.extractor.info import listed, resolved
 from ingot_server.extractor.merging import choose_containers_by_content
 from ingot_server.extractor.offer import offer
+from ingot_server.extractor.po_tokens import PoTokens, register_provider
 from ingot_server.extractor.presentation import TRACK, LiveStream, Track
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
@@ -114,7 +116,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
     ignores_media_types = False
     """Whether a response is read as a manifest although its type says audio or video."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, po_tokens: PoTokens, **options: Any) -> None:
+        self.po_tokens = po_tokens
         self.tracks: list[Track] = []
         self.failures: dict[str, LastFailure] = {}
         """The last request for each URL that has not succeeded since."""
@@ -249,6 +252,7 @@ class Extraction:
                 "color": "never",
             },
             auto_init=False,
+            po_tokens=PoTokens(request.deno, enabled=request.po_tokens),
         )
         if request.plugins:
             self.ydl.add_default_info_extractors()
@@ -281,7 +285,7 @@ class Extraction:
 
     def resolve(self) -> dict[str, Any]:
         self.ydl.ignores_media_types = self._request.manifest
-        found = self.ydl.extract_info(self._request.url, download=False)
+        found = self._extract()
         if found is None:
             raise yt_dlp.utils.UnsupportedError(self._request.url)
         lists, asked = 0, self._request.url
@@ -313,6 +317,18 @@ class Extraction:
         if self._request.preview:
             message["preview"] = {**offer(found), "selection_error": self._selection_error}
         return message
+
+    def _extract(self) -> dict[str, Any] | None:
+        tokens = self.ydl.po_tokens
+        try:
+            return tokens.extract(
+                self.ydl,
+                self._request.wanted,
+                lambda: self.ydl.extract_info(self._request.url, download=False),
+            )
+        finally:
+            if tokens.minted or tokens.failure:
+                _send(kind="po_tokens", minted=tokens.minted, failure=tokens.failure)
 
     def _is_live(self) -> bool:
         """Return whether the media is live now, and say so in its info."""
@@ -425,6 +441,10 @@ def prepare() -> None:
     choose_containers_by_content()
     watch_youtube()
     keep_urls()
+    try:
+        register_provider()
+    except (ImportError, AttributeError) as error:
+        _log(f"This yt-dlp takes no PO tokens of Ingot: {error!r}")
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         _extractors[:] = ydl._ies.values()  # noqa: SLF001 - there is no public name for it
         ydl.get_info_extractor("Generic")

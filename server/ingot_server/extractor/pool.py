@@ -124,12 +124,14 @@ class ExtractorPool:
         cookies_file: str = "",
         manifest: bool = False,
         preview: bool = False,
+        po_tokens: bool = True,
     ) -> AsyncIterator[Session]:
         """Open a session for `url` in a child that reaches the network only through `proxy_url`.
 
         Afterwards the child and everything it started have ended. It can write only to `directory`;
         without one, the session is only for `resolve`, as is that of a `preview`. `cookies_file` is
         in Netscape's format; `manifest` says that the URL is known to be an HLS or DASH manifest.
+        Without `po_tokens` none are made, whatever the settings say.
         Raises Failure UNSUPPORTED_URL for any scheme but http and https.
         """
         if not self._started:
@@ -137,7 +139,7 @@ class ExtractorPool:
         async with self._cache() as cache:
             request = self._request(
                 *(_checked(url), selection, options, proxy_url, directory),
-                *(cookies_file, manifest, preview, cache),
+                *(cookies_file, manifest, preview, po_tokens, cache),
             )
             version = self.version
             async with await self._child() as child:
@@ -161,6 +163,7 @@ class ExtractorPool:
         cookies_file: str,
         manifest: bool,
         preview: bool,
+        po_tokens: bool,
         cache: str,
     ) -> Request:
         settings = self._settings
@@ -191,6 +194,7 @@ class ExtractorPool:
             if settings.egress_ca_file
             else "",
             cookies_file=cookies_file,
+            po_tokens=po_tokens and settings.po_tokens,
             plugins=settings.extractor_plugins and str(Path(settings.extractor_plugins).absolute()),
             plugin_port=_plugin_port(settings),
             cache=cache,

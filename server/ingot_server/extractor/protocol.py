@@ -44,6 +44,8 @@ class Request:
     proxy: str
     ca_file: str
     cookies_file: str
+    po_tokens: bool
+    """Whether PO tokens are made if YouTube keeps formats back without."""
     plugins: str
     plugin_port: int
     """The port of 127.0.0.1 that plug-ins may reach; 0 if there are none."""

@@ -54,6 +54,8 @@ class Session:
         self._version = version
         self.cookies_rejected = False
         """Whether a site answered as if nobody were signed in with the cookies of the session."""
+        self.has_po_tokens = False
+        """Whether URLs of the media have PO tokens that Ingot made."""
         self._memory = MemoryWatchdog(child.pid, int(settings.extractor_memory))
 
     async def resolve(self) -> Resolved | Entries:
@@ -161,9 +163,22 @@ class Session:
             await cancel_and_wait(reading)
 
     async def _receive(self) -> dict[str, Any]:
-        while (message := await _receive(self._child))["kind"] == "cookies_rejected":
-            self.cookies_rejected = True
-        return message
+        while True:
+            message = await _receive(self._child)
+            match message["kind"]:
+                case "cookies_rejected":
+                    self.cookies_rejected = True
+                case "po_tokens":
+                    self._note_po_tokens(message)
+                case _:
+                    return message
+
+    def _note_po_tokens(self, message: dict[str, Any]) -> None:
+        self.has_po_tokens = bool(message["minted"])
+        if message["failure"]:
+            logger.warning(
+                Event.PO_TOKENS_FAILED, "PO tokens could not be made: %s", message["failure"]
+            )
 
 
 async def running_version(child: ChildProcess, settings: Settings) -> str:

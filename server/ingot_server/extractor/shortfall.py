@@ -27,7 +27,7 @@ _CAUSES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     ),
     "PO_TOKEN": (
         re.compile(r"PO.?Token", re.IGNORECASE),
-        "it wants a PO token, which a plug-in in INGOT_EXTRACTOR_PLUGINS can give",
+        "it wants a PO token, and Ingot had none that it accepts (docs/extractor.md)",
     ),
     "JAVASCRIPT": (
         re.compile(r"JavaScript runtime|challenge solving failed|Signature solving failed"),
@@ -83,6 +83,14 @@ def shortfall(
         "causes": causes,
         "message": f"The source {known if highest > available else guess}: {why}.",
     }
+
+
+def lacks_po_token(announced: Announced, found: Mapping[str, Any] | None, wanted: Wanted) -> bool:
+    """Tell whether a PO token may give more than what was found; None: nothing was."""
+    if found is None:
+        return "PO_TOKEN" in _causes(announced.remarks)
+    missing = shortfall(announced, found.get("formats") or (), wanted)
+    return missing is not None and "PO_TOKEN" in missing["causes"]
 
 
 def _highest(heights: Iterable[Any], wanted: Wanted) -> int:

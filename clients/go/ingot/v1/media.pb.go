@@ -158,7 +158,7 @@ const (
 	Shortfall_CAUSE_UNSPECIFIED Shortfall_Cause = 0
 	// The source takes this server for a program. Cookies of the source may help.
 	Shortfall_CAUSE_BOT_CHECK Shortfall_Cause = 1
-	// The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it.
+	// The source wants a proof of origin (PO token), and Ingot could not make one that it accepts.
 	Shortfall_CAUSE_PO_TOKEN Shortfall_Cause = 2
 	// The JavaScript of the source could not be run. An update of the extractor may help.
 	Shortfall_CAUSE_JAVASCRIPT Shortfall_Cause = 3

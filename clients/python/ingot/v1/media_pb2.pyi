@@ -480,7 +480,7 @@ class Shortfall(_message.Message):
         CAUSE_BOT_CHECK: Shortfall._Cause.ValueType  # 1
         """The source takes this server for a program. Cookies of the source may help."""
         CAUSE_PO_TOKEN: Shortfall._Cause.ValueType  # 2
-        """The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it."""
+        """The source wants a proof of origin (PO token), and Ingot could not make one that it accepts."""
         CAUSE_JAVASCRIPT: Shortfall._Cause.ValueType  # 3
         """The JavaScript of the source could not be run. An update of the extractor may help."""
         CAUSE_PROTOCOL: Shortfall._Cause.ValueType  # 4
@@ -494,7 +494,7 @@ class Shortfall(_message.Message):
     CAUSE_BOT_CHECK: Shortfall.Cause.ValueType  # 1
     """The source takes this server for a program. Cookies of the source may help."""
     CAUSE_PO_TOKEN: Shortfall.Cause.ValueType  # 2
-    """The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it."""
+    """The source wants a proof of origin (PO token), and Ingot could not make one that it accepts."""
     CAUSE_JAVASCRIPT: Shortfall.Cause.ValueType  # 3
     """The JavaScript of the source could not be run. An update of the extractor may help."""
     CAUSE_PROTOCOL: Shortfall.Cause.ValueType  # 4

@@ -533,7 +533,7 @@ export enum Shortfall_Cause {
   BOT_CHECK = 1,
 
   /**
-   * The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it.
+   * The source wants a proof of origin (PO token), and Ingot could not make one that it accepts.
    *
    * @generated from enum value: CAUSE_PO_TOKEN = 2;
    */
