@@ -13,6 +13,8 @@ from ingot_server.api.authentication import Authentication
 from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.call_rates import CallRates
 from ingot_server.api.connection_bounds import raise_descriptor_limit
+from ingot_server.api.feed_pages import FeedPages
+from ingot_server.api.feed_service import FeedService
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
@@ -124,13 +126,15 @@ async def running(
         quotas = Quotas(redis, records, watches)
         installation = Installation(redis, records, Workers(redis), throttle, cookie_health)
         metrics = MetricsReport(installation, metrics_directory)
+        media = MediaService(catalog, blobs, media_list)
         services = (
             ingest,
-            MediaService(catalog, blobs, media_list),
+            media,
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
             SourceService(throttle, cookie_health, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
             SubscriptionService(subscriptions, ingest, settings),
+            FeedService(blobs, subscriptions, settings),
             SystemService(installation, redis, quotas, settings),
         )
         server = ApiServer(
@@ -147,6 +151,7 @@ async def running(
             authentication,
             redis,
             metrics,
+            FeedPages(media, catalog, blobs, subscriptions, authentication).serve,
             link_origins=blobs.link_origins(),
             certificate=certificate,
             reuse_port=reuse_port,

@@ -483,6 +483,9 @@ class Settings:
     subscriptions_per_caller: int = _setting(
         1000, "lists that one caller may follow; 0 means no limit"
     )
+    feeds_per_caller: int = _setting(
+        100, "podcast feeds that one caller may have; 0 means no limit"
+    )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
     cache_sharing: CacheSharing = _setting(
         CacheSharing.SHARED,

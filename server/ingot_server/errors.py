@@ -154,6 +154,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_WEBHOOK_DELIVERY_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
     reason_pb2.REASON_TOO_MANY_WEBHOOKS: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
     reason_pb2.REASON_SUBSCRIPTION_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
+    reason_pb2.REASON_FEED_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
     reason_pb2.REASON_UNAUTHENTICATED: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_TOKEN_INVALID: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_TOKEN_EXPIRED: Treatment(code_pb2.UNAUTHENTICATED),

@@ -102,6 +102,7 @@ class Event(Enum):
     SUBSCRIPTION_FAILED = "A check of a subscription failed; the next one comes later."
     ENTRY_REFUSED = "A new entry of a subscription can be no job, and is left out."
     SUBSCRIPTION_UNREADABLE = "A subscription in the bucket cannot be read, so it is not followed."
+    FEED_UNREADABLE = "A podcast feed in the bucket cannot be read, so it is not served."
     SUBSCRIPTIONS_RESTORED = "Redis had lost subscriptions, which the bucket has."
 
     # The API

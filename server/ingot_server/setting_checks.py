@@ -19,7 +19,7 @@ LEAST_BANDWIDTH: Final = ByteSize(64 << 10)
 SIGNING_HINT: Final = "`echo whsec_$(openssl rand -base64 32)` makes one."
 """How to make a secret of INGOT_WEBHOOK_SECRETS."""
 BUCKET_FOLDERS: Final = tuple(
-    "alias index journal media probe scrub subscriptions uploads webhooks".split()
+    "alias feeds index journal media probe scrub subscriptions uploads webhooks".split()
 )
 """The folders that Ingot uses in its bucket, or under INGOT_S3_PREFIX there."""
 _MOST_PREFIX: Final = 256

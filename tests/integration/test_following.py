@@ -6,11 +6,13 @@ yt-dlp's generic extractor reads the feeds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from xml.etree import ElementTree as ET
 
+import aiohttp
 import pytest
 
 from ingot import errors
@@ -51,13 +53,13 @@ def serve_feed(
 
 
 @asynccontextmanager
-async def served(ingot: PlaylistHarness, servers: int = 1) -> AsyncIterator[Client]:
-    """A caller of an Ingot with one worker."""
+async def served(ingot: PlaylistHarness, servers: int = 1) -> AsyncIterator[tuple[Client, str]]:
+    """A caller of an Ingot with one worker, and the address of its HTTP port."""
     async with AsyncExitStack() as stack:
         for _ in range(servers):
             addresses = await stack.enter_async_context(running(ingot.settings))
         stack.enter_context(worker(ingot))
-        yield await stack.enter_async_context(Client(addresses.grpc))
+        yield await stack.enter_async_context(Client(addresses.grpc)), f"http://{addresses.http}"
 
 
 async def checked(client: Client, subscription: Subscription) -> Subscription:
@@ -89,7 +91,7 @@ async def end_of(job: IngestJob) -> Job:
 async def test_each_new_entry_becomes_a_job(ingot: PlaylistHarness) -> None:
     episodes = ingot.entries(5)
     url = serve_feed(ingot, episodes[:2])
-    async with served(ingot) as client:
+    async with served(ingot) as (client, http):
         # It is stored already, so it is not fetched again.
         await end_of(await client.ingest_video(episodes[1]))
         followed, again = [
@@ -125,17 +127,68 @@ async def test_each_new_entry_becomes_a_job(ingot: PlaylistHarness) -> None:
         assert all(job.labels == {"show": "bells"} for job in jobs)
         assert len(ingot.origin.gets("/entry-1.mp4")) == 1
 
+        await check_podcast(client, http, ingot, followed)
         await client.unfollow(followed.id)
         assert [each async for each in client.subscriptions()] == []
         with pytest.raises(errors.SubscriptionNotFound):
             await client.check_subscription(followed.id)
 
 
+async def check_podcast(
+    client: Client, base: str, ingot: PlaylistHarness, followed: Subscription
+) -> None:
+    """The feeds of the subscription and of its label have its files, until they are deleted."""
+    made = await client.create_feed(subscription_id=followed.id)
+    labelled = await client.create_feed(labels={"show": "bells"}, title="By label")
+    async with aiohttp.ClientSession() as http:
+        feed, head = await read_feed(http, base + made.path)
+        items = feed.findall("channel/item")
+        assert (feed.findtext("channel/title"), len(items)) == ("Bells", 5)
+        assert len((await read_feed(http, base + labelled.path))[0].findall("channel/item")) == 4
+        async with http.get(base + made.path, headers={"If-None-Match": head["ETag"]}) as same:
+            assert same.status == 304
+        enclosure = items[0].find("enclosure")
+        assert enclosure is not None
+        link = enclosure.attrib["url"]
+        async with http.head(link) as described:
+            assert described.headers["Content-Length"] == enclosure.attrib["length"]
+            assert described.headers["Content-Type"] == enclosure.attrib["type"] == "video/mp4"
+        async with http.get(link, headers={"Range": "bytes=10-19"}) as part:
+            assert (part.status, await part.read()) == (206, ingot.tiny[10:20])
+        # A link opens one file, and only of its own feed.
+        other = items[1].find("enclosure")
+        assert other is not None
+        media_id = other.attrib["url"].rpartition("/")[2].partition("-")[0]
+        forged = f"{link.rpartition('/')[0]}/{media_id}-{link.rpartition('-')[2]}"
+        for wrong in (forged, f"{base}/feeds/unknown", f"{base}/feeds/"):
+            async with http.get(wrong) as refused:
+                assert refused.status == 404
+        # yt-dlp reads it as a feed, too.
+        podcast = await client.follow(base + made.path, mark_seen=True)
+        assert (await checked(client, podcast)).entry_count == 5
+        await client.unfollow(podcast.id)
+
+        assert {each.id async for each in client.feeds()} == {made.feed.id, labelled.feed.id}
+        await client.delete_feed(made.feed.id)
+        with pytest.raises(errors.FeedNotFound):
+            await client.delete_feed(made.feed.id)
+        for gone in (base + made.path, link):
+            async with http.get(gone) as refused:
+                assert refused.status == 404
+
+
+async def read_feed(http: aiohttp.ClientSession, url: str) -> tuple[ET.Element, Mapping[str, str]]:
+    async with http.get(url) as response:
+        assert response.status == 200
+        assert response.content_type == "application/rss+xml"
+        return ET.fromstring(await response.text()), response.headers
+
+
 async def test_only_later_entries_become_jobs(ingot: PlaylistHarness) -> None:
     episodes = ingot.entries(3)
     days = [NOW - timedelta(days=9), NOW - timedelta(days=1), NOW]
     url = ingot.origin.url("/feed.xml")
-    async with served(ingot) as client:
+    async with served(ingot) as (client, _):
         failed = await checked(client, await client.follow(url, interval=timedelta(days=1)))
         assert failed.failure_count == 1
         assert failed.last_error.message
@@ -167,7 +220,7 @@ async def test_subscriptions_outlive_servers_and_redis(ingot: PlaylistHarness) -
                 await asyncio.sleep(0.05)
     # What a server leaves that is killed: a lease that nobody renews.
     await ingot.redis.set(check, "killed", px=500)
-    async with served(ingot, servers=2) as client:
+    async with served(ingot, servers=2) as (client, _):
         first = await checked(client, followed)
         assert first.job_count == 2
         assert {job.url for job in await jobs_of(client)} == set(episodes[:2])

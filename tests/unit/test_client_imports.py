@@ -25,6 +25,7 @@ EXPORTS = [
     "Client",
     "Conflict",
     "DeadlineExceeded",
+    "FeedNotFound",
     "IngestJob",
     "IngestOptions",
     "IngestRequest",

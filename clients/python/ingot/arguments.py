@@ -119,6 +119,11 @@ def build_parser() -> argparse.ArgumentParser:
         command(name, description).add_argument(
             "names", type=parse_text, nargs="+", metavar="URL_OR_ID"
         )
+    _add_feed(command("feed", "Make a podcast feed of a subscription, or of media with labels."))
+    command("feeds", "List your podcast feeds.")
+    command("revoke", "Delete podcast feeds: their addresses do not work any more.").add_argument(
+        "names", type=parse_text, nargs="+", metavar="ID"
+    )
     _add_webhooks(
         command("webhooks", "List the deliveries of webhooks, those of later jobs first.")
     )
@@ -160,6 +165,21 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
         type=parse_duration,
         metavar="TIME",
         help="how long the link works (default: 1h, at most 7d)",
+    )
+
+
+def _add_feed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "subscription",
+        type=parse_text,
+        nargs="?",
+        default="",
+        metavar="URL_OR_ID",
+        help="what the subscription follows, or its id",
+    )
+    add_labels(parser, "the media with this label; repeatable")
+    parser.add_argument(
+        "--title", type=parse_text, default="", metavar="TEXT", help="title of the podcast"
     )
 
 

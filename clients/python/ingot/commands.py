@@ -16,7 +16,13 @@ from ingot.client import Client
 from ingot.convert_command import convert_media
 from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
-from ingot.following_command import change_subscription, follow, list_subscriptions
+from ingot.following_command import (
+    change_subscription,
+    follow,
+    list_feeds,
+    list_subscriptions,
+    make_feed,
+)
 from ingot.job import IngestJob
 from ingot.jobs_command import list_jobs, watch_all_jobs
 from ingot.mcp_command import serve_agents
@@ -25,6 +31,7 @@ from ingot.quota_report import quota_report
 from ingot.resolve_report import resolve_report
 from ingot.system_report import error_lines, system_report
 from ingot.top_command import is_live, show_top
+from ingot.v1.feed_service_pb2 import DeleteFeedResponse
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.media_pb2 import MediaKind
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
@@ -245,16 +252,6 @@ async def _retry(client: Client, options: Namespace) -> int:
     return await _watch_to_end(client, handle, options)
 
 
-async def _jobs(client: Client, options: Namespace) -> int:
-    await list_jobs(client, options)
-    return SUCCEEDED
-
-
-async def _top(client: Client, options: Namespace) -> int:
-    await show_top(client, options)
-    return SUCCEEDED
-
-
 async def _mcp(client: Client, options: Namespace) -> int:
     return SUCCEEDED if await serve_agents(client, options) else FAILED
 
@@ -279,28 +276,16 @@ async def _list(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
-async def _follow(client: Client, options: Namespace) -> int:
-    await follow(client, options)
-    return SUCCEEDED
-
-
-async def _following(client: Client, options: Namespace) -> int:
-    await list_subscriptions(client, options)
-    return SUCCEEDED
-
-
 async def _change_subscriptions(client: Client, options: Namespace) -> int:
     return await _for_each_name(options, partial(change_subscription, client, options))
 
 
-async def _webhooks(client: Client, options: Namespace) -> int:
-    await list_deliveries(client, options)
-    return SUCCEEDED
+async def _revoke(client: Client, options: Namespace) -> int:
+    async def revoke(name: str) -> None:
+        await client.delete_feed(name)
+        write(options, DeleteFeedResponse(), lambda _: f"The feed {name} is deleted.")
 
-
-async def _replay(client: Client, options: Namespace) -> int:
-    await replay_deliveries(client, options)
-    return SUCCEEDED
+    return await _for_each_name(options, revoke)
 
 
 async def _sources(client: Client, options: Namespace) -> int:
@@ -371,6 +356,18 @@ async def _download(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+def _done(
+    command: Callable[[Client, Namespace], Awaitable[None]],
+) -> Callable[[Client, Namespace], Awaitable[int]]:
+    """Make a command that has succeeded when `command` has ended."""
+
+    async def run(client: Client, options: Namespace) -> int:
+        await command(client, options)
+        return SUCCEEDED
+
+    return run
+
+
 _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = {
     "ingest": _ingest,
     "resolve": _resolve,
@@ -381,21 +378,24 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "download": _download,
     "url": _url,
     "storyboard": _storyboard,
-    "jobs": _jobs,
-    "top": _top,
+    "jobs": _done(list_jobs),
+    "top": _done(show_top),
     "mcp": _mcp,
     "job": _job,
     "watch": _watch,
     "cancel": _cancel,
     "retry": _retry,
-    "follow": _follow,
-    "following": _following,
+    "follow": _done(follow),
+    "following": _done(list_subscriptions),
     "unfollow": _change_subscriptions,
     "pause": _change_subscriptions,
     "resume": _change_subscriptions,
     "check": _change_subscriptions,
-    "webhooks": _webhooks,
-    "replay": _replay,
+    "feed": _done(make_feed),
+    "feeds": _done(list_feeds),
+    "revoke": _revoke,
+    "webhooks": _done(list_deliveries),
+    "replay": _done(replay_deliveries),
     "list": _list,
     "rm": _remove,
     "pin": _pin,

@@ -16,6 +16,7 @@ from ingot.address import Address
 from ingot.errors import IngotError, ServiceUnavailable, from_call
 from ingot.log import log_call, logger
 from ingot.trace_context import TRACEPARENT, current_trace
+from ingot.v1.feed_service_pb2_grpc import FeedServiceStub
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
@@ -70,6 +71,7 @@ _MAX_BACKOFF_SECONDS: Final = 2.0
 # Methods that may be repeated. Ingest, Convert and CreateSubscription are safe because of their
 # request_id. DeleteMedia is missing, because a second call would fail with MEDIA_NOT_FOUND.
 _RETRIED: Final[Mapping[str, Sequence[str]]] = {
+    "ingot.v1.FeedService": ("ListFeeds",),
     "ingot.v1.IngestService": ("Ingest", "Convert", "QueryUpload"),
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
     "ingot.v1.MediaService": ("GetMedia", "ListMedia", "CreateDownloadUrl"),
@@ -147,6 +149,7 @@ class Connection:
         self._has_trace = TRACEPARENT in metadata
         self._timeout_seconds = timeout_seconds
         self.reconnect_seconds = reconnect_seconds
+        self.feeds = FeedServiceStub(self._channel)
         self.ingest = IngestServiceStub(self._channel)
         self.jobs = JobServiceStub(self._channel)
         self.media = MediaServiceStub(self._channel)

@@ -9,6 +9,7 @@
         ├── Conflict             another version is stored, or the request id was used before
         ├── JobNotFound          there is no record of this job
         ├── SubscriptionNotFound there is no such subscription
+        ├── FeedNotFound         there is no such podcast feed
         ├── MediaNotFound        the media is not stored, or no longer whole
         │   └── MediaDoesNotExist    and does not exist at its source
         ├── JobCancelled         the job was cancelled
@@ -107,6 +108,10 @@ class JobNotFound(IngotError):
 
 class SubscriptionNotFound(IngotError):
     """There is no subscription with this id. List those that there are."""
+
+
+class FeedNotFound(IngotError):
+    """There is no podcast feed with this id. List those that there are."""
 
 
 class MediaNotFound(IngotError):
@@ -211,6 +216,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "ORIGIN_FORBIDDEN": AccessDenied,
     "WEBHOOKS_NOT_CONFIGURED": InvalidRequest,
     "WEBHOOK_DELIVERY_NOT_FOUND": Conflict,
+    "FEED_NOT_FOUND": FeedNotFound,
     "SUBSCRIPTION_NOT_FOUND": SubscriptionNotFound,
     "TOO_MANY_WEBHOOKS": ServiceUnavailable,
     "UNAUTHENTICATED": AccessDenied,

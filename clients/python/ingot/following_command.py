@@ -1,4 +1,4 @@
-"""Subscriptions on the command line: following lists, and what is followed."""
+"""Subscriptions on the command line: following lists, what is followed, and podcast feeds of it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from ingot import args_to_request, render
 from ingot.client import Client
 from ingot.errors import SubscriptionNotFound
 from ingot.output import write, write_stream_table
+from ingot.v1.feed_pb2 import Feed
 from ingot.v1.subscription_pb2 import Subscription
 from ingot.v1.subscription_service_pb2 import DeleteSubscriptionResponse
 
 COLUMNS: Final = ("id", "next check", "every", "jobs", "title", "url", "problem")
+FEED_COLUMNS: Final = ("id", "created", "of", "title")
 
 
 async def follow(client: Client, options: Namespace) -> None:
@@ -34,6 +36,27 @@ async def follow(client: Client, options: Namespace) -> None:
     write(options, subscription, lambda found: f"{found.id} follows {found.url}.")
 
 
+async def make_feed(client: Client, options: Namespace) -> None:
+    """Make a podcast feed, and print the path of its address."""
+    name = options.subscription
+    subscription_id = (await find_subscription(client, name)).id if name else ""
+    made = await client.create_feed(
+        subscription_id=subscription_id, labels=dict(options.label), title=options.title
+    )
+    write(options, made, lambda made: made.path)
+
+
+async def list_feeds(client: Client, options: Namespace) -> None:
+    """Print the podcast feeds of the caller."""
+    await write_stream_table(options, client.feeds(), FEED_COLUMNS, feed_row)
+
+
+def feed_row(feed: Feed) -> tuple[str, ...]:
+    """Return the row of a feed for FEED_COLUMNS."""
+    labels = ", ".join(f"{key}={value}" for key, value in sorted(feed.labels.items()))
+    return feed.id, _moment(feed.create_time), feed.subscription_id or labels, feed.title
+
+
 async def list_subscriptions(client: Client, options: Namespace) -> None:
     """Print all subscriptions."""
     await write_stream_table(options, client.subscriptions(), COLUMNS, row)
@@ -41,7 +64,7 @@ async def list_subscriptions(client: Client, options: Namespace) -> None:
 
 async def change_subscription(client: Client, options: Namespace, name: str) -> None:
     """Do what the command says with a subscription, named by id or URL, and print the result."""
-    found = await _find(client, name)
+    found = await find_subscription(client, name)
     if options.command == "unfollow":
         await client.unfollow(found.id)
         write(options, DeleteSubscriptionResponse(), lambda _: f"{found.url} is not followed now.")
@@ -68,7 +91,7 @@ def row(subscription: Subscription) -> tuple[str, ...]:
     )
 
 
-async def _find(client: Client, name: str) -> Subscription:
+async def find_subscription(client: Client, name: str) -> Subscription:
     """Return the subscription with this id, or the latest one of this URL."""
     if "://" not in name:
         return await client.subscription(name)

@@ -1,4 +1,4 @@
-"""The client's methods for subscriptions: following channels, playlists, podcasts and feeds."""
+"""The client's methods for subscriptions, and for podcast feeds of what is stored."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from ingot.base_client import PAGE_SIZE, BaseClient
 from ingot.request import to_duration
+from ingot.v1.feed_pb2 import Feed
+from ingot.v1.feed_service_pb2 import (
+    CreateFeedRequest,
+    CreateFeedResponse,
+    DeleteFeedRequest,
+    ListFeedsRequest,
+)
 from ingot.v1.job_pb2 import IngestOptions, JobPriority
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
@@ -27,7 +34,7 @@ from ingot.v1.subscription_service_pb2 import (
 
 
 class SubscriptionCalls(BaseClient):
-    """The methods of the client for subscriptions."""
+    """The methods of the client for subscriptions and podcast feeds."""
 
     async def follow(
         self,
@@ -157,3 +164,32 @@ class SubscriptionCalls(BaseClient):
         request = MarkSubscriptionSeenRequest(subscription_id=subscription_id)
         method = self._connection.subscriptions.MarkSubscriptionSeen
         return (await self._connection.call(method, request)).subscription
+
+    async def create_feed(
+        self,
+        *,
+        subscription_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        title: str = "",
+    ) -> CreateFeedResponse:
+        """Make a podcast feed of a subscription, or of the media with all of these labels.
+
+        The `path` of the response, at the HTTP port of the server, is the feed's address. It is a
+        secret that cannot be read again. Raises SubscriptionNotFound.
+        """
+        feed = Feed(subscription_id=subscription_id, labels=labels, title=title)
+        return await self._connection.call(
+            self._connection.feeds.CreateFeed, CreateFeedRequest(feed=feed)
+        )
+
+    async def feeds(self) -> AsyncGenerator[Feed, None]:
+        """Yield the podcast feeds of the caller, the latest first."""
+        request = ListFeedsRequest(page_size=PAGE_SIZE)
+        async for page in self._connection.pages(self._connection.feeds.ListFeeds, request):
+            for feed in page.feeds:
+                yield feed
+
+    async def delete_feed(self, feed_id: str, *, allow_missing: bool = False) -> None:
+        """Delete a podcast feed: its address does not work any more. Raises FeedNotFound."""
+        request = DeleteFeedRequest(feed_id=feed_id, allow_missing=allow_missing)
+        await self._connection.call(self._connection.feeds.DeleteFeed, request)

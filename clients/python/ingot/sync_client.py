@@ -174,6 +174,10 @@ class SyncClient:
     check_subscription = _call(Client.check_subscription)
     mark_subscription_seen = _call(Client.mark_subscription_seen)
 
+    create_feed = _call(Client.create_feed)
+    feeds = _iteration(Client.feeds)
+    delete_feed = _call(Client.delete_feed)
+
     webhook_deliveries = _iteration(Client.webhook_deliveries)
     replay_webhook = _call(Client.replay_webhook)
 

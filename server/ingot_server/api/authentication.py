@@ -103,8 +103,16 @@ class Authentication:
             await self._rates.count(caller)
         return caller
 
+    async def count(self, peer: str) -> None:
+        """Count a request that has no credential. Raises Failure QUOTA_EXCEEDED."""
+        if self._rates is not None:
+            caller = Caller(peer, limits=self._limits)
+            if caller.is_local:
+                caller = dataclasses.replace(caller, limits=self._local_limits)
+            await self._rates.count(caller)
+
     def owner(self, name: str, peer: str, scopes: frozenset[Scope.ValueType]) -> Caller:
-        """Return the caller that a subscription makes jobs for.
+        """Return the caller that a subscription makes jobs for, or a feed is read for.
 
         `peer` and `scopes` are those of the call that created it. Raises Failure TOKEN_INVALID if
         no credential can prove that name any more.
@@ -117,7 +125,7 @@ class Authentication:
             raise Failure(
                 reason_pb2.REASON_TOKEN_INVALID,
                 f"{name} has no token that is valid now, so nothing is fetched for its "
-                "subscription. Give it a token, or have an administrator delete the subscription.",
+                "subscriptions. Give it a token, or have an administrator delete them.",
             )
         caller = self._named(peer, name, scopes, limits)
         if not name and caller.is_local:

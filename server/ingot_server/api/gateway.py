@@ -4,6 +4,7 @@ POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON (connect_services.py);
 GET /, /assets/...              the web page (page.py)
 GET /openapi.json               the OpenAPI document of these methods
 /session                        log in and out of the web page (page_session.py)
+GET /feeds/...                  podcast feeds (feed_pages.py)
 GET /metrics                    what Prometheus reads (metrics_report.py)
 GET /healthz                    200 while serving, 503 while draining
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
 
 from ingot.v1 import reason_pb2
-from ingot_server.api import call_head, metrics_report, page_session
+from ingot_server.api import call_head, feed_pages, metrics_report, page_session
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Service
 from ingot_server.api.calls import Calls
@@ -61,6 +62,7 @@ class Gateway:
     """The services on one address, for HTTP/1.1. It belongs to the running event loop.
 
     `redis` has the sessions of the web page, and `metrics` is served to who may call GetSystem.
+    `serve_feed` responds to requests for podcast feeds (`FeedPages.serve`).
     `link_origins` are the origins of signed links, which the web page may reach. `certificate` is
     for HTTPS; None means HTTP. Raises SettingError if `cors_origins` or `http_hosts` cannot be
     used.
@@ -73,6 +75,7 @@ class Gateway:
         authentication: Authentication,
         redis: Redis,
         metrics: MetricsReport,
+        serve_feed: Callable[[Any, Any], Awaitable[None]],
         *,
         link_origins: Collection[str] = (),
         certificate: ServerCertificate | None = None,
@@ -81,6 +84,7 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._serve_feed = serve_feed
         self._reuse_port = reuse_port
         self._cors = Cors(settings.cors_origins)
         hosts = Hosts(settings.http_hosts, settings.http_address)
@@ -166,6 +170,8 @@ class Gateway:
             await refuse(send, refusal.status, refusal.failure)
         elif path == page_session.PATH:
             await self._sessions.serve(scope, with_headers([], send))
+        elif path.startswith(feed_pages.PATH):
+            await self._serve_feed(scope, with_headers([], send))
         elif service:
             respond = with_headers(self._cors.headers(origin), send)
             await self._serve_about_itself(service, scope, respond)

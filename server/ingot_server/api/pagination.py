@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
+from ingot.v1.feed_service_pb2 import ListFeedsRequest
 from ingot.v1.job_service_pb2 import ListJobsRequest
 from ingot.v1.media_service_pb2 import ListMediaRequest
 from ingot.v1.subscription_service_pb2 import ListSubscriptionsRequest
@@ -30,7 +31,11 @@ LARGEST_BYTES: Final = 3 << 20
 _CHECKSUM_BYTES: Final = 12
 
 ListRequest: TypeAlias = (
-    ListMediaRequest | ListJobsRequest | ListWebhookDeliveriesRequest | ListSubscriptionsRequest
+    ListMediaRequest
+    | ListJobsRequest
+    | ListWebhookDeliveriesRequest
+    | ListSubscriptionsRequest
+    | ListFeedsRequest
 )
 
 _Item = TypeVar("_Item", bound=Message)

@@ -4,6 +4,7 @@
     media/<id>/media.json          its manifest, see catalog.py
     journal/<group>                accepted jobs that have not ended, see journal_objects.py
     index/<character>              a copy of a part of the index, see media_list.py
+    feeds/<id>                     podcast feeds, see feed_objects.py
     subscriptions/<id>             what is followed, see subscription_objects.py
     scrub/<name>                   how far a scrub has come, see scrubber.py
     uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py

@@ -23,43 +23,46 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ingot.v1 import feed_pb2 as ingot_dot_v1_dot_feed__pb2
 from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 from ingot.v1 import media_pb2 as ingot_dot_v1_dot_media__pb2
 from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 from ingot.v1 import subscription_pb2 as ingot_dot_v1_dot_subscription__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ingot_server/library/manifest.proto\x12\x0fingot.server.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x14ingot/v1/scope.proto\x1a\x1bingot/v1/subscription.proto\"\xf0\x01\n\x08Manifest\x12\x1e\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.Media\x12\x36\n\x0esource_version\x18\x02 \x01(\x0b\x32\x1e.ingot.server.v1.SourceVersion\x12\x1c\n\x14requested_side_files\x18\x03 \x03(\t\x12-\n\ttombstone\x18\x04 \x01(\x0b\x32\x1a.ingot.server.v1.Tombstone\x12\'\n\x06\x64\x61mage\x18\x05 \x01(\x0b\x32\x17.ingot.server.v1.Damage\x12\x16\n\x0eschema_version\x18\x06 \x01(\x05\"d\n\x06\x44\x61mage\x12-\n\tfind_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1c.ingot.server.v1.DamagedFile\"+\n\x0b\x44\x61magedFile\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"\xc5\x01\n\rScrubProgress\x12.\n\nbegin_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x13\n\x0bmedia_items\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13\x64\x61maged_media_items\x18\x05 \x01(\x03\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\tTombstone\x12/\n\x0b\x64\x65lete_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63losing\x18\x02 \x01(\x08\"Q\n\tIndexPart\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.ingot.server.v1.IndexEntry\"l\n\nIndexEntry\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0c\n\x04sets\x18\x05 \x03(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\"p\n\rSourceVersion\x12\x11\n\thttp_etag\x18\x01 \x01(\t\x12\x1a\n\x12http_last_modified\x18\x02 \x01(\t\x12\x30\n\x0c\x63onfirm_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x0cJournalGroup\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.ingot.server.v1.JournalEntry\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\"\xbc\x01\n\x0cJournalEntry\x12\x1a\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.Job\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x11\n\tupload_id\x18\x05 \x01(\t\x12\x19\n\x11single_flight_key\x18\x06 \x01(\t\x12\x14\n\x0cwebhook_urls\x18\x07 \x03(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\"\\\n\x0cWebhookGroup\x12\x34\n\ndeliveries\x18\x01 \x03(\x0b\x32 .ingot.server.v1.PendingDelivery\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\"~\n\x0fPendingDelivery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"\xa8\x02\n\x12StoredSubscription\x12,\n\x0csubscription\x18\x01 \x01(\x0b\x32\x16.ingot.v1.Subscription\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\x1f\n\x06scopes\x18\x04 \x03(\x0e\x32\x0f.ingot.v1.Scope\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12-\n\tmark_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bwas_checked\x18\x07 \x01(\x08\x12\x0c\n\x04seen\x18\x08 \x01(\x0c\x12\x11\n\tmedia_ids\x18\t \x03(\t\x12\x11\n\towner_key\x18\n \x01(\t\x12\x16\n\x0eschema_version\x18\x0b \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ingot_server/library/manifest.proto\x12\x0fingot.server.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13ingot/v1/feed.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x14ingot/v1/scope.proto\x1a\x1bingot/v1/subscription.proto\"\xf0\x01\n\x08Manifest\x12\x1e\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.Media\x12\x36\n\x0esource_version\x18\x02 \x01(\x0b\x32\x1e.ingot.server.v1.SourceVersion\x12\x1c\n\x14requested_side_files\x18\x03 \x03(\t\x12-\n\ttombstone\x18\x04 \x01(\x0b\x32\x1a.ingot.server.v1.Tombstone\x12\'\n\x06\x64\x61mage\x18\x05 \x01(\x0b\x32\x17.ingot.server.v1.Damage\x12\x16\n\x0eschema_version\x18\x06 \x01(\x05\"d\n\x06\x44\x61mage\x12-\n\tfind_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1c.ingot.server.v1.DamagedFile\"+\n\x0b\x44\x61magedFile\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"\xc5\x01\n\rScrubProgress\x12.\n\nbegin_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x13\n\x0bmedia_items\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13\x64\x61maged_media_items\x18\x05 \x01(\x03\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\tTombstone\x12/\n\x0b\x64\x65lete_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63losing\x18\x02 \x01(\x08\"Q\n\tIndexPart\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.ingot.server.v1.IndexEntry\"l\n\nIndexEntry\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0c\n\x04sets\x18\x05 \x03(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\"p\n\rSourceVersion\x12\x11\n\thttp_etag\x18\x01 \x01(\t\x12\x1a\n\x12http_last_modified\x18\x02 \x01(\t\x12\x30\n\x0c\x63onfirm_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x0cJournalGroup\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.ingot.server.v1.JournalEntry\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\"\xbc\x01\n\x0cJournalEntry\x12\x1a\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.Job\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x11\n\tupload_id\x18\x05 \x01(\t\x12\x19\n\x11single_flight_key\x18\x06 \x01(\t\x12\x14\n\x0cwebhook_urls\x18\x07 \x03(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\"\\\n\x0cWebhookGroup\x12\x34\n\ndeliveries\x18\x01 \x03(\x0b\x32 .ingot.server.v1.PendingDelivery\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\"~\n\x0fPendingDelivery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"\xa8\x02\n\x12StoredSubscription\x12,\n\x0csubscription\x18\x01 \x01(\x0b\x32\x16.ingot.v1.Subscription\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\x1f\n\x06scopes\x18\x04 \x03(\x0e\x32\x0f.ingot.v1.Scope\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12-\n\tmark_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bwas_checked\x18\x07 \x01(\x08\x12\x0c\n\x04seen\x18\x08 \x01(\x0c\x12\x11\n\tmedia_ids\x18\t \x03(\t\x12\x11\n\towner_key\x18\n \x01(\t\x12\x16\n\x0eschema_version\x18\x0b \x01(\x05\"\x96\x01\n\nStoredFeed\x12\x1c\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0e.ingot.v1.Feed\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x1f\n\x06scopes\x18\x03 \x03(\x0e\x32\x0f.ingot.v1.Scope\x12\x11\n\towner_key\x18\x04 \x01(\t\x12\x10\n\x08link_key\x18\x05 \x01(\x0c\x12\x16\n\x0eschema_version\x18\x06 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ingot_server.library.manifest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MANIFEST']._serialized_start=183
-  _globals['_MANIFEST']._serialized_end=423
-  _globals['_DAMAGE']._serialized_start=425
-  _globals['_DAMAGE']._serialized_end=525
-  _globals['_DAMAGEDFILE']._serialized_start=527
-  _globals['_DAMAGEDFILE']._serialized_end=570
-  _globals['_SCRUBPROGRESS']._serialized_start=573
-  _globals['_SCRUBPROGRESS']._serialized_end=770
-  _globals['_TOMBSTONE']._serialized_start=772
-  _globals['_TOMBSTONE']._serialized_end=849
-  _globals['_INDEXPART']._serialized_start=851
-  _globals['_INDEXPART']._serialized_end=932
-  _globals['_INDEXENTRY']._serialized_start=934
-  _globals['_INDEXENTRY']._serialized_end=1042
-  _globals['_SOURCEVERSION']._serialized_start=1044
-  _globals['_SOURCEVERSION']._serialized_end=1156
-  _globals['_JOURNALGROUP']._serialized_start=1158
-  _globals['_JOURNALGROUP']._serialized_end=1244
-  _globals['_JOURNALENTRY']._serialized_start=1247
-  _globals['_JOURNALENTRY']._serialized_end=1435
-  _globals['_WEBHOOKGROUP']._serialized_start=1437
-  _globals['_WEBHOOKGROUP']._serialized_end=1529
-  _globals['_PENDINGDELIVERY']._serialized_start=1531
-  _globals['_PENDINGDELIVERY']._serialized_end=1657
-  _globals['_STOREDSUBSCRIPTION']._serialized_start=1660
-  _globals['_STOREDSUBSCRIPTION']._serialized_end=1956
+  _globals['_MANIFEST']._serialized_start=204
+  _globals['_MANIFEST']._serialized_end=444
+  _globals['_DAMAGE']._serialized_start=446
+  _globals['_DAMAGE']._serialized_end=546
+  _globals['_DAMAGEDFILE']._serialized_start=548
+  _globals['_DAMAGEDFILE']._serialized_end=591
+  _globals['_SCRUBPROGRESS']._serialized_start=594
+  _globals['_SCRUBPROGRESS']._serialized_end=791
+  _globals['_TOMBSTONE']._serialized_start=793
+  _globals['_TOMBSTONE']._serialized_end=870
+  _globals['_INDEXPART']._serialized_start=872
+  _globals['_INDEXPART']._serialized_end=953
+  _globals['_INDEXENTRY']._serialized_start=955
+  _globals['_INDEXENTRY']._serialized_end=1063
+  _globals['_SOURCEVERSION']._serialized_start=1065
+  _globals['_SOURCEVERSION']._serialized_end=1177
+  _globals['_JOURNALGROUP']._serialized_start=1179
+  _globals['_JOURNALGROUP']._serialized_end=1265
+  _globals['_JOURNALENTRY']._serialized_start=1268
+  _globals['_JOURNALENTRY']._serialized_end=1456
+  _globals['_WEBHOOKGROUP']._serialized_start=1458
+  _globals['_WEBHOOKGROUP']._serialized_end=1550
+  _globals['_PENDINGDELIVERY']._serialized_start=1552
+  _globals['_PENDINGDELIVERY']._serialized_end=1678
+  _globals['_STOREDSUBSCRIPTION']._serialized_start=1681
+  _globals['_STOREDSUBSCRIPTION']._serialized_end=1977
+  _globals['_STOREDFEED']._serialized_start=1980
+  _globals['_STOREDFEED']._serialized_end=2130
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from ingot.v1 import feed_pb2 as _feed_pb2
 from ingot.v1 import job_pb2 as _job_pb2
 from ingot.v1 import media_pb2 as _media_pb2
 from ingot.v1 import scope_pb2 as _scope_pb2
@@ -553,3 +554,49 @@ class StoredSubscription(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredSubscription: _TypeAlias = StoredSubscription  # noqa: Y015
+
+@_typing.final
+class StoredFeed(_message.Message):
+    """A podcast feed: `feeds/<id>`. It is written once, and there until it is deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEED_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    OWNER_KEY_FIELD_NUMBER: _builtins.int
+    LINK_KEY_FIELD_NUMBER: _builtins.int
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """Where it was created from, as in Caller."""
+    owner_key: _builtins.str
+    """What the quotas of its owner are counted by, as in Caller."""
+    link_key: _builtins.bytes
+    """Key that signs the links to its files."""
+    schema_version: _builtins.int
+    """That of the feed, as in Manifest."""
+    @_builtins.property
+    def feed(self) -> _feed_pb2.Feed:
+        """The feed."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_scope_pb2.Scope.ValueType]:
+        """What the caller that created it could do then."""
+
+    def __init__(
+        self,
+        *,
+        feed: _feed_pb2.Feed | None = ...,
+        peer: _builtins.str = ...,
+        scopes: _abc.Iterable[_scope_pb2.Scope.ValueType] | None = ...,
+        owner_key: _builtins.str = ...,
+        link_key: _builtins.bytes = ...,
+        schema_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["feed", b"feed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feed", b"feed", "link_key", b"link_key", "owner_key", b"owner_key", "peer", b"peer", "schema_version", b"schema_version", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredFeed: _TypeAlias = StoredFeed  # noqa: Y015

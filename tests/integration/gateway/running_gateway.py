@@ -123,6 +123,10 @@ class Slow:
     address: str
 
 
+async def no_feed(scope: Any, _: Any) -> None:
+    raise AssertionError(f"{scope['path']} is a feed")
+
+
 def gateway_of(
     services: Sequence[Service],
     settings: Settings,
@@ -135,6 +139,7 @@ def gateway_of(
         Authentication(settings),
         redis or connect(settings),
         MetricsReport(),
+        no_feed,
         time_limits=time_limits,
     )
 

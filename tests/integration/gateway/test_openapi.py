@@ -39,7 +39,7 @@ async def test_the_document_is_served_with_every_method(api: Api) -> None:
         assert response.content_type == "application/json"
         document = await response.json()
     assert document["openapi"].startswith("3.1")
-    services = {"Ingest", "Media", "Job", "Source", "Subscription", "System", "Webhook"}
+    services = {"Feed", "Ingest", "Media", "Job", "Source", "Subscription", "System", "Webhook"}
     assert {path.split("/")[1] for path in document["paths"]} == {
         f"ingot.v1.{name}Service" for name in services
     }

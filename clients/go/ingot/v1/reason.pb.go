@@ -209,6 +209,9 @@ const (
 	// There is no subscription with this id. It may have been deleted: list those that there are.
 	// Permanent.
 	Reason_REASON_SUBSCRIPTION_NOT_FOUND Reason = 73
+	// There is no podcast feed with this id. It may have been deleted: list those that there are.
+	// Permanent.
+	Reason_REASON_FEED_NOT_FOUND Reason = 74
 	// The server asks who calls, and the call has no credential. Send a token of this server.
 	// Permanent.
 	Reason_REASON_UNAUTHENTICATED Reason = 90
@@ -308,6 +311,7 @@ var (
 		71:  "REASON_WEBHOOK_DELIVERY_NOT_FOUND",
 		72:  "REASON_TOO_MANY_WEBHOOKS",
 		73:  "REASON_SUBSCRIPTION_NOT_FOUND",
+		74:  "REASON_FEED_NOT_FOUND",
 		90:  "REASON_UNAUTHENTICATED",
 		91:  "REASON_TOKEN_INVALID",
 		92:  "REASON_TOKEN_EXPIRED",
@@ -381,6 +385,7 @@ var (
 		"REASON_WEBHOOK_DELIVERY_NOT_FOUND":   71,
 		"REASON_TOO_MANY_WEBHOOKS":            72,
 		"REASON_SUBSCRIPTION_NOT_FOUND":       73,
+		"REASON_FEED_NOT_FOUND":               74,
 		"REASON_UNAUTHENTICATED":              90,
 		"REASON_TOKEN_INVALID":                91,
 		"REASON_TOKEN_EXPIRED":                92,
@@ -425,7 +430,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xdb\x0f\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xf6\x0f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -488,7 +493,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x1eREASON_WEBHOOKS_NOT_CONFIGURED\x10F\x12%\n" +
 	"!REASON_WEBHOOK_DELIVERY_NOT_FOUND\x10G\x12\x1c\n" +
 	"\x18REASON_TOO_MANY_WEBHOOKS\x10H\x12!\n" +
-	"\x1dREASON_SUBSCRIPTION_NOT_FOUND\x10I\x12\x1a\n" +
+	"\x1dREASON_SUBSCRIPTION_NOT_FOUND\x10I\x12\x19\n" +
+	"\x15REASON_FEED_NOT_FOUND\x10J\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10Z\x12\x18\n" +
 	"\x14REASON_TOKEN_INVALID\x10[\x12\x18\n" +
 	"\x14REASON_TOKEN_EXPIRED\x10\\\x12\x18\n" +

@@ -249,6 +249,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """There is no subscription with this id. It may have been deleted: list those that there are.
     Permanent.
     """
+    REASON_FEED_NOT_FOUND: _Reason.ValueType  # 74
+    """There is no podcast feed with this id. It may have been deleted: list those that there are.
+    Permanent.
+    """
     REASON_UNAUTHENTICATED: _Reason.ValueType  # 90
     """The server asks who calls, and the call has no credential. Send a token of this server.
     Permanent.
@@ -527,6 +531,10 @@ the job, or call again when it has ended. Transient.
 """
 REASON_SUBSCRIPTION_NOT_FOUND: Reason.ValueType  # 73
 """There is no subscription with this id. It may have been deleted: list those that there are.
+Permanent.
+"""
+REASON_FEED_NOT_FOUND: Reason.ValueType  # 74
+"""There is no podcast feed with this id. It may have been deleted: list those that there are.
 Permanent.
 """
 REASON_UNAUTHENTICATED: Reason.ValueType  # 90

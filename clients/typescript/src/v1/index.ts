@@ -1,4 +1,6 @@
 /** Every message, enum and service of the contract, package `ingot.v1`. */
+export * from "./ingot/v1/feed_pb.js";
+export * from "./ingot/v1/feed_service_pb.js";
 export * from "./ingot/v1/ingest_service_pb.js";
 export * from "./ingot/v1/job_pb.js";
 export * from "./ingot/v1/job_service_pb.js";
