@@ -22,8 +22,8 @@ from ingot_server.library.media_list import MediaList
 from ingot_server.redis import Redis, connect
 from tests.integration.catalog.running_catalog import media_id
 
-LARGE = secrets.token_bytes(12 << 20)
-"""More than two parts of an upload."""
+LARGE = secrets.token_bytes(12 << 20) + b"."
+"""More than two parts of an upload. Tests replace its last byte by another one."""
 FIRST, SECOND, THIRD, ALIAS = map(media_id, ("first", "second", "third", "alias"))
 
 
