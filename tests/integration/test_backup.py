@@ -82,6 +82,8 @@ async def test_an_export_in_a_directory_brings_everything_back(
     library: Library, empty: Settings, tmp_path: Path
 ) -> None:
     before = await library.everything()
+    for key in ("subscriptions/a", "feeds/b"):
+        await library.blobs.put(key, key.encode(), content_type="application/x-protobuf")
     assert counts(await exported(library.settings, tmp_path)) == (3, 0, 0)
     again = await exported(library.settings, tmp_path, Wishes(verify=True))
     assert (*counts(again), again.tally.size_bytes) == (0, 3, 0, 0)
@@ -90,8 +92,18 @@ async def test_an_export_in_a_directory_brings_everything_back(
     async with opened_library(empty) as restored:
         assert await restored.everything() == before
         assert await restored.catalog.alias_of(ALIAS) == FIRST
+        for key in ("subscriptions/a", "feeds/b"):
+            found = await restored.blobs.get(key)
+            assert found is not None
+            assert found[0] == key.encode()
+            await restored.blobs.put(key, b"since", content_type="application/x-protobuf")
     again = await imported(empty, tmp_path)
     assert (*counts(again), again.tally.size_bytes) == (0, 3, 0, 0)
+    async with opened_library(empty) as restored:
+        for key in ("subscriptions/a", "feeds/b"):
+            kept = await restored.blobs.get(key)
+            assert kept is not None
+            assert kept[0] == b"since"
 
 
 async def test_media_moves_between_servers(

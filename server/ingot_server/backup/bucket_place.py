@@ -100,6 +100,9 @@ class BucketPlace:
         replacing.media.etag = over.etag
         return await self._catalog.replace(replacing) is not None
 
+    async def write_small(self, key: str, content: bytes) -> None:
+        await self.blobs.put(key, content, content_type=_CONTENT_TYPE)
+
     async def write_alias(self, alias_id: str, content: bytes) -> None:
         if self._catalog is None:
             key = f"{ALIASES}{alias_id}"

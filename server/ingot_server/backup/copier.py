@@ -24,10 +24,12 @@ from ingot_server.backup.verified_content import in_thread, verified
 from ingot_server.errors import Failure
 from ingot_server.library.aliases import FOLDER as ALIASES
 from ingot_server.library.blobs import StoredObject
+from ingot_server.library.feed_objects import FOLDER as FEEDS
 from ingot_server.library.identity import FIRST_CHARACTERS, is_media_id
 from ingot_server.library.manifest import has_expired
 from ingot_server.library.manifest_objects import FOLDER, Version, manifest_key
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.library.subscription_objects import FOLDER as SUBSCRIPTIONS
 
 _ATTEMPTS: Final = 5
 _PAUSES_SECONDS: Final = (1.0, 5.0)
@@ -81,7 +83,7 @@ class Copier:
         self._chosen: set[str] = set()
 
     async def copy(self) -> None:
-        """Copy all media items, then their aliases.
+        """Copy all media items, then their aliases; and if all are chosen, subscriptions and feeds.
 
         Raises Failure STORAGE_UNAVAILABLE if one of the places cannot be used any more.
         """
@@ -94,6 +96,10 @@ class Copier:
         for character in FIRST_CHARACTERS:
             found = await self._source.list_objects(ALIASES + character)
             await self._at_once(self._copy_alias, [each.key for each in found])
+        if self._wishes.choice.is_all:
+            for folder in (SUBSCRIPTIONS, FEEDS):
+                found = await self._source.list_objects(folder)
+                await self._at_once(self._copy_small, [each.key for each in found])
 
     async def _count(self) -> int:
         total = 0
@@ -276,6 +282,14 @@ class Copier:
         if self._wishes.dry_run or stored == content or (is_there and self._wishes.keep_newer):
             return
         await self._destination.write_alias(key.removeprefix(ALIASES), content)
+
+    async def _copy_small(self, key: str) -> None:
+        content = await self._source.get(key)
+        stored = await self._destination.get(key)
+        is_kept = stored is not None and self._wishes.keep_newer
+        if content is None or self._wishes.dry_run or is_kept or stored == content:
+            return
+        await self._destination.write_small(key, content)
 
 
 def _by_key(objects: Sequence[StoredObject]) -> Objects:

@@ -127,8 +127,11 @@ class DirectoryPlace:
         await asyncio.to_thread(replace)
         return True
 
+    async def write_small(self, key: str, content: bytes) -> None:
+        await asyncio.to_thread(self._write, key, [content])
+
     async def write_alias(self, alias_id: str, content: bytes) -> None:
-        await asyncio.to_thread(self._write, f"{ALIASES}{alias_id}", [content])
+        await self.write_small(f"{ALIASES}{alias_id}", content)
 
     async def close(self) -> None:
         pass

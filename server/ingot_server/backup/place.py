@@ -3,6 +3,8 @@
     media/<id>/media.json      a manifest
     media/<id>/<name>          its files
     alias/<id>                 an alias
+    subscriptions/<id>         a subscription
+    feeds/<id>                 a podcast feed
 
 A manifest is written after its files, so a reader of the place never finds one without them. What
 else a bucket has is not copied: the index is made anew, and jobs and uploads belong to their
@@ -60,6 +62,9 @@ class Place(Protocol):
 
         `modify_time` is when the source has written its manifest.
         """
+
+    async def write_small(self, key: str, content: bytes) -> None:
+        """Write a small object that is neither a manifest nor an alias."""
 
     async def write_alias(self, alias_id: str, content: bytes) -> None:
         """Write an alias."""
