@@ -22,6 +22,12 @@ class Place:
 
     path: str
     pattern: str
+    parts: int = 3
+    """How many parts of the version it has: 2 leave out the last one."""
+
+    def wanted(self, version: str) -> str:
+        """Return what of `version` this place has."""
+        return ".".join(version.split(".")[: self.parts])
 
     def found(self) -> list[str]:
         """Return what stands in this place: one version, unless the file has been changed."""
@@ -33,7 +39,7 @@ class Place:
 
         def replaced(match: re.Match[str]) -> str:
             begin, end = match.start(1) - match.start(), match.end(1) - match.start()
-            return match[0][:begin] + version + match[0][end:]
+            return match[0][:begin] + self.wanted(version) + match[0][end:]
 
         file = ROOT / self.path
         file.write_text(re.sub(self.pattern, replaced, file.read_text(), flags=re.MULTILINE))
@@ -57,6 +63,10 @@ PLACES: Final = (
     Place("deploy/helm/ingot/Chart.yaml", r"^version: (.*)$"),
     Place("deploy/helm/ingot/Chart.yaml", r'^appVersion: "(.*)"$'),
     Place("Dockerfile", r"^ARG VERSION=(.*)$"),
+    # What Ingot calls itself in requests to sources.
+    Place("server/ingot_server/config.py", r'^        "Ingot/(.*)",$', parts=2),
+    Place("docs/settings.md", r"^\| `INGOT_USER_AGENT` \| `Ingot/(.*?)`", parts=2),
+    Place("tests/integration/download/test_answers.py", r'== "Ingot/(.*)"$', parts=2),
     Place("docs/containers.md", r"^\| `VERSION`, `REVISION` \| `(.*?)`"),
 )
 
@@ -73,7 +83,7 @@ def problems() -> list[str]:
     return [
         f"{place.path} has {found or 'no version'} at {place.pattern!r}, and not {version}."
         for place in PLACES
-        if (found := place.found()) != [version]
+        if (found := place.found()) != [place.wanted(version)]
     ]
 
 

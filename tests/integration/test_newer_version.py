@@ -8,7 +8,10 @@ import grpc
 import pytest
 
 from ingot.v1 import media_service_pb2
+from ingot.v1.job_pb2 import JOB_KIND_INGEST_AND_CONVERT, Job
+from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.store_health import StoreHealth, Stores
 from ingot_server.app import running
 from ingot_server.config import Settings
@@ -23,8 +26,9 @@ from ingot_server.library.manifest_pb2 import JournalGroup, WebhookGroup
 from ingot_server.library.webhook_objects import WebhookObjects
 from ingot_server.redis import Redis
 from ingot_server.redis_schema import SCHEMA_VERSION, SCHEMA_VERSION_KEY
+from tests.harness import Harness
 from tests.records import new_job
-from tests.refusals import refused
+from tests.refusals import reason_name_of, refused
 from tests.waiting import until
 
 pytestmark = pytest.mark.any_stores
@@ -119,3 +123,23 @@ async def test_groups_of_a_newer_version_are_not_taken_for_empty(blobs: Blobs) -
         await JournalObjects(blobs).read("group")
     with pytest.raises(Failure, match="webhooks/group was written by a newer version"):
         await WebhookObjects(blobs).read("group")
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        # A field of a number that the contract does not have, without content.
+        {"recipes": [Recipe.FromString(b"\xfa\x07\x00")], "kind": JOB_KIND_INGEST_AND_CONVERT},
+        {"kind": 999},
+    ],
+)
+async def test_a_job_that_a_newer_server_has_accepted_ends_with_what_to_do(
+    harness: Harness, new: dict[str, Any]
+) -> None:
+    requested = Job(**new, media=Media(id="media"), url="http://127.0.0.1/clip.mp4")
+    job = (await harness.records.create(requested)).job
+
+    ended = await harness.end(job)
+
+    assert reason_name_of(ended) == "WRITTEN_BY_NEWER_VERSION"
+    assert "Upgrade the workers" in ended.error.message

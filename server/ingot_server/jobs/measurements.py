@@ -28,7 +28,9 @@ from ingot_server.tracing import scopes
 
 def kind_label(kind: JobKind.ValueType) -> str:
     """Return the name of a kind of jobs."""
-    return JobKind.Name(kind).removeprefix("JOB_KIND_")
+    # A newer API server may have accepted the job.
+    known = kind if kind in JobKind.values() else JobKind.JOB_KIND_UNSPECIFIED
+    return JobKind.Name(known).removeprefix("JOB_KIND_")
 
 
 def state_label(state: JobState.ValueType) -> str:

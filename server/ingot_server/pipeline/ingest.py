@@ -52,6 +52,7 @@ from ingot_server.pipeline.fetch_file import FileFetcher
 from ingot_server.pipeline.identification import ingest_as_media
 from ingot_server.pipeline.job_egress import JobEgress, require_bytes
 from ingot_server.pipeline.landing import Landing
+from ingot_server.pipeline.newer_job import require_known
 from ingot_server.pipeline.page_response import (
     NO_MANIFEST,
     NO_MEDIA,
@@ -99,6 +100,7 @@ class Pipeline:
 
         Raises Failure with the reason why it failed, Deferred, LeaseLost. Safe to repeat.
         """
+        require_known(job)
         if is_preview(job):
             return await self._preview(job, lease)
         if not is_workflow(job) and (media := await self._same_media(lease)):
