@@ -49,7 +49,7 @@ ENTRYPOINT ["ingot-server"]
 CMD ["up"]
 
 ARG BASE_IMAGE
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Ingot" \
       org.opencontainers.image.description="Media ingest service: API server, workers and embedded storage" \

@@ -289,7 +289,7 @@ class Settings:
     )
     max_redirects: int = _setting(10, "number of redirects that are followed")
     user_agent: str = _setting(
-        "Ingot/0.1",
+        "Ingot/0.2",
         "User-Agent of Ingot's requests to sources; yt-dlp has that of a browser, as has the "
         "second request for a file that a source refused",
         check=check_user_agent,

@@ -44,7 +44,7 @@ async def test_a_file_arrives_whole_with_what_its_source_said(
     assert harness.seen[0] == (0, len(CLIP))
     assert harness.seen[-1] == (len(CLIP), len(CLIP))
     [asked] = origin.gets("/clip")
-    assert asked.headers["User-Agent"] == "Ingot/0.1"
+    assert asked.headers["User-Agent"] == "Ingot/0.2"
     assert asked.headers["Accept-Encoding"] == "identity"
     assert not {"Range", "Proxy-Authorization", "Via", "Referer"} & set(asked.headers)
 
