@@ -100,9 +100,9 @@ class Pipeline:
 
         Raises Failure with the reason why it failed, Deferred, LeaseLost. Safe to repeat.
         """
-        require_known(job)
         if is_preview(job):
             return await self._preview(job, lease)
+        require_known(job)
         if not is_workflow(job) and (media := await self._same_media(lease)):
             if is_conversion(job) or job.recipes:
                 return Stored(media, cached=True)
