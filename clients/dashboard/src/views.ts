@@ -36,6 +36,12 @@ const views: readonly View[] = [
     load: () => import("./library/LibraryView.svelte"),
   },
   {
+    path: "following",
+    label: texts.views.following,
+    icon: "feed",
+    load: () => import("./following/FollowingView.svelte"),
+  },
+  {
     path: "uploads",
     label: texts.views.uploads,
     icon: "upload",

@@ -39,6 +39,7 @@ async def places(client: Client, origin: Origin, clip: bytes) -> list[str]:
     stored = [await (await client.ingest_video(url)) for url in (film, sound)]
     failed = await client.ingest_video(missing(origin), webhook_url=missing(origin))
     running = await client.ingest_video(slow(origin, clip))
+    await client.follow(missing(origin))
     return [
         "#/",
         "#/jobs",
@@ -50,6 +51,8 @@ async def places(client: Client, origin: Origin, clip: bytes) -> list[str]:
         "#/library?q=nothing-is-called-so",
         *(f"#/library/{each.id}" for each in stored),
         "#/library/none",
+        "#/following",
+        "#/following?id=none",
         "#/uploads",
         "#/system",
         f"#/webhooks?job={failed.id}",

@@ -14,6 +14,7 @@ export const icons = {
   copy: "M5.5 5.5v-3h8v8h-3m-8-5h8v8h-8z",
   download: "M8 2.5v7.5m-3.2-3L8 10.2 11.2 7M2.5 13.5h11",
   failed: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12ZM8 4.8v3.8m0 2.3v.1",
+  feed: "M3 13v.1M3 8a5 5 0 0 1 5 5M3 3a10 10 0 0 1 10 10",
   file: "M9 2H4v12h8V5zm0 0v3h3",
   image: "M2.5 3h11v10h-11zm0 8 3.2-3.5L9 11l1.8-1.8 2.7 2.6M10.5 6.2v.1",
   jobs: "M2.5 4h2M7 4h6.5m-11 4h2M7 8h6.5m-11 4h2M7 12h6.5",

@@ -3,7 +3,7 @@ import { JobKind, JobSchema, JobState } from "@ingot/client/v1";
 import { expect, test } from "vitest";
 
 import { linkTo, parsePlace } from "../routing/place";
-import { filtersOf, matches, queryOf } from "./filters";
+import { filtersOf, isFiltered, matches, queryOf, requestOf } from "./filters";
 
 const none = filtersOf(new URLSearchParams());
 
@@ -13,9 +13,16 @@ test("filters survive the address", () => {
     kinds: [JobKind.PLAYLIST],
     source: "youtube",
     text: "a & b",
+    subscription: "s1",
     parts: true,
   };
   expect(filtersOf(parsePlace(linkTo(["jobs"], queryOf(filters))).query)).toEqual(filters);
+});
+
+test("a subscription alone is a filter, so no other job is cancelled with its jobs", () => {
+  const filters = { ...none, subscription: "s1" };
+  expect([isFiltered(none), isFiltered(filters)]).toEqual([false, true]);
+  expect(requestOf(filters).subscriptionId).toBe("s1");
 });
 
 test("an unknown value in the address is no filter", () => {
@@ -28,6 +35,7 @@ const job = create(JobSchema, {
   kind: JobKind.INGEST,
   url: "http://host/Clip.mp4",
   media: { uploader: "Ingot", source: { name: "http" } },
+  subscriptionId: "s1",
 });
 
 test.each([
@@ -39,6 +47,8 @@ test.each([
   [{ states: [JobState.RUNNING] }, false],
   [{ kinds: [JobKind.CONVERT] }, false],
   [{ source: "youtube" }, false],
+  [{ subscription: "s1" }, true],
+  [{ subscription: "s2" }, false],
   [{ source: "http", states: [JobState.FAILED] }, true],
 ])("%j decides about a job", (filters, shown) => {
   expect(matches(job, { ...none, ...filters })).toBe(shown);

@@ -8,6 +8,8 @@ export interface JobFilters {
   kinds: readonly JobKind[];
   source: string;
   text: string;
+  /** Id of the subscription whose new entries they are; empty for all jobs. */
+  subscription: string;
   /** Also the parts of other jobs: entries of lists, conversions. */
   parts: boolean;
 }
@@ -36,6 +38,7 @@ export function filtersOf(query: URLSearchParams): JobFilters {
     kinds: query.getAll("kind").flatMap((name) => KINDS[name] ?? []),
     source: query.get("source") ?? "",
     text: query.get("text") ?? "",
+    subscription: query.get("subscription") ?? "",
     parts: query.get("parts") === "shown",
   };
 }
@@ -46,17 +49,19 @@ export function queryOf(filters: JobFilters): Query {
     kind: namesOf(KINDS, filters.kinds),
     source: filters.source,
     text: filters.text,
+    subscription: filters.subscription,
     parts: filters.parts ? "shown" : "",
   };
 }
 
 /** The filters in the words of ListJobs, CancelJobs and RetryJobs. */
-export function requestOf({ states, kinds, source, text }: JobFilters) {
-  return { states: [...states], kinds: [...kinds], source, text };
+export function requestOf({ states, kinds, source, text, subscription }: JobFilters) {
+  const subscriptionId = subscription;
+  return { states: [...states], kinds: [...kinds], source, text, subscriptionId };
 }
 
-export function isFiltered({ states, kinds, source, text }: JobFilters): boolean {
-  return states.length > 0 || kinds.length > 0 || source !== "" || text !== "";
+export function isFiltered({ states, kinds, source, text, subscription }: JobFilters): boolean {
+  return [states, kinds, source, text, subscription].some((filter) => filter.length > 0);
 }
 
 /** Whether the list shows a job. It decides as the server does in ListJobs. */
@@ -65,6 +70,7 @@ export function matches(job: Job, filters: JobFilters): boolean {
   if (filters.states.length && !filters.states.includes(job.state)) return false;
   if (filters.kinds.length && !filters.kinds.includes(job.kind)) return false;
   if (filters.source && job.media?.source?.name !== filters.source) return false;
+  if (filters.subscription && job.subscriptionId !== filters.subscription) return false;
   if (!filters.text) return true;
   const wanted = filters.text.toLowerCase();
   const { displayName, url, media } = job;
