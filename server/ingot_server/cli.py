@@ -111,7 +111,7 @@ def _follow_settings(log: logging.Handler, settings: Settings, command: str) -> 
 
 
 def _refuse_renamed(environment: Mapping[str, str]) -> None:
-    """Raise SettingError for a former name, whose value would silently count no more."""
+    """Raise SettingError for a former name: its value would have no effect."""
     for name, now in Settings.renamed(environment).items():
         raise SettingError(f"{name} is now called {now}. Rename it.")
 
