@@ -13,19 +13,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from ingot_server.asyncio_tasks import gather_or_cancel
-from ingot_server.errors import written_by_newer_version
-from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.manifest_pb2 import StoredFeed
+from ingot_server.library.stored_messages import CONTENT_TYPE, StoredMessages
 from ingot_server.log_events import Event
 
-logger = EventLogger(__name__)
-
 FOLDER: Final = "feeds/"
-_CONTENT_TYPE: Final = "application/x-protobuf"
 _SCHEMA_VERSION: Final = 1
 _TOKEN_BYTES: Final = 32
 _ID_DIGITS: Final = 32
@@ -47,6 +41,9 @@ class FeedObjects:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        self._messages = StoredMessages(
+            StoredFeed, _SCHEMA_VERSION, Event.FEED_UNREADABLE, "it is not served"
+        )
 
     async def write(self, stored: StoredFeed) -> None:
         """Write a new feed. After a Failure it may be written all the same."""
@@ -54,7 +51,7 @@ class FeedObjects:
         await self._blobs.put(
             FOLDER + stored.feed.id,
             stored.SerializeToString(),
-            content_type=_CONTENT_TYPE,
+            content_type=CONTENT_TYPE,
             if_none_match=True,
         )
 
@@ -64,19 +61,7 @@ class FeedObjects:
         Raises Failure WRITTEN_BY_NEWER_VERSION.
         """
         found = await self._blobs.get(FOLDER + feed_id)
-        if found is None:
-            return None
-        try:
-            stored = StoredFeed.FromString(found[0])
-        except DecodeError:
-            logger.error(
-                Event.FEED_UNREADABLE, "%s cannot be read: it is not served", FOLDER + feed_id
-            )
-            return None
-        if stored.schema_version > _SCHEMA_VERSION:
-            what = FOLDER + feed_id
-            raise written_by_newer_version(what, stored.schema_version, _SCHEMA_VERSION)
-        return stored
+        return self._messages.parse(FOLDER + feed_id, found[0]) if found is not None else None
 
     async def read_all(self) -> Sequence[StoredFeed]:
         """Return all feeds, the latest first."""

@@ -13,20 +13,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from ingot_server.errors import written_by_newer_version
-from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs, StoredObject
 from ingot_server.library.manifest_pb2 import JournalEntry, JournalGroup
+from ingot_server.library.stored_messages import CONTENT_TYPE, StoredMessages
 from ingot_server.log_events import Event
-
-logger = EventLogger(__name__)
 
 FOLDER: Final = "journal/"
 # As in journal.lua.
 _ENDS: Final = "-ends"
-_CONTENT_TYPE: Final = "application/x-protobuf"
 _SCHEMA_VERSION: Final = 1
 # A request that arrives later than this is refused.
 _WRITE_LIFETIME: Final = timedelta(seconds=30)
@@ -37,13 +31,15 @@ class JournalObjects:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._unreadable: set[str] = set()
+        self._messages = StoredMessages(
+            JournalGroup, _SCHEMA_VERSION, Event.JOURNAL_UNREADABLE, "its jobs are lost"
+        )
 
     async def write(self, group: str, entries: Sequence[JournalEntry]) -> None:
         """Write a group; `group` is its name. After a Failure it may be written all the same."""
         content = JournalGroup(entries=entries, schema_version=_SCHEMA_VERSION).SerializeToString()
         await self._blobs.put(
-            FOLDER + group, content, content_type=_CONTENT_TYPE, lifetime=_WRITE_LIFETIME
+            FOLDER + group, content, content_type=CONTENT_TYPE, lifetime=_WRITE_LIFETIME
         )
 
     async def list(self) -> Sequence[StoredObject]:
@@ -56,20 +52,8 @@ class JournalObjects:
         Raises Failure WRITTEN_BY_NEWER_VERSION: what this process does not know must not get lost.
         """
         found = await self._blobs.get(FOLDER + group)
-        if found is None:
-            return []
-        try:
-            read = JournalGroup.FromString(found[0])
-        except DecodeError:
-            if group not in self._unreadable:
-                self._unreadable.add(group)
-                logger.error(
-                    Event.JOURNAL_UNREADABLE, "%s cannot be read: its jobs are lost", FOLDER + group
-                )
-            return []
-        if read.schema_version > _SCHEMA_VERSION:
-            raise written_by_newer_version(FOLDER + group, read.schema_version, _SCHEMA_VERSION)
-        return read.entries
+        stored = self._messages.parse(FOLDER + group, found[0]) if found is not None else None
+        return stored.entries if stored is not None else []
 
     async def remove(self, groups: Sequence[str]) -> None:
         """Remove groups in one request for each thousand."""

@@ -11,18 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from ingot_server.errors import written_by_newer_version
-from ingot_server.event_log import EventLogger
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.manifest_pb2 import StoredSubscription
+from ingot_server.library.stored_messages import CONTENT_TYPE, StoredMessages
 from ingot_server.log_events import Event
 
-logger = EventLogger(__name__)
-
 FOLDER: Final = "subscriptions/"
-_CONTENT_TYPE: Final = "application/x-protobuf"
 _SCHEMA_VERSION: Final = 1
 
 
@@ -39,7 +33,9 @@ class SubscriptionObjects:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._unreadable: set[str] = set()
+        self._messages = StoredMessages(
+            StoredSubscription, _SCHEMA_VERSION, Event.SUBSCRIPTION_UNREADABLE, "it is not followed"
+        )
 
     async def read(self, subscription_id: str) -> SubscriptionVersion | None:
         """Return a subscription; None if there is none, or its object cannot be read.
@@ -50,23 +46,9 @@ class SubscriptionObjects:
         if found is None:
             return None
         content, etag = found
-        try:
-            stored = StoredSubscription.FromString(content)
-        except DecodeError:
-            if subscription_id not in self._unreadable:
-                self._unreadable.add(subscription_id)
-                logger.error(
-                    Event.SUBSCRIPTION_UNREADABLE,
-                    "%s cannot be read: it is not followed",
-                    FOLDER + subscription_id,
-                    subscription_id=subscription_id,
-                )
-            return None
-        if stored.schema_version > _SCHEMA_VERSION:
-            raise written_by_newer_version(
-                FOLDER + subscription_id, stored.schema_version, _SCHEMA_VERSION
-            )
-        return SubscriptionVersion(stored, etag)
+        key = FOLDER + subscription_id
+        stored = self._messages.parse(key, content, subscription_id=subscription_id)
+        return SubscriptionVersion(stored, etag) if stored is not None else None
 
     async def write(
         self, stored: StoredSubscription, *, replaces: str = ""
@@ -80,7 +62,7 @@ class SubscriptionObjects:
         etag = await self._blobs.put(
             FOLDER + stored.subscription.id,
             stored.SerializeToString(),
-            content_type=_CONTENT_TYPE,
+            content_type=CONTENT_TYPE,
             if_none_match=not replaces,
             if_match=replaces,
         )
