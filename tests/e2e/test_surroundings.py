@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Final
 import pytest
 
 from ingot import Client, IngotError
+from ingot_server.local.ports import Ports
 from ingot_server.process.launch import launch_command
 from tests.installation import QUICK_SETTINGS, STOP_SECONDS, kill_tree, running_children
 from tests.origin import Origin, Page
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.slow  # a whole installation
 # As `nohup` does, with few descriptors, and without standard output.
 SHELL: Final = 'trap "" HUP; ulimit -n 256; exec "$@" >&-'
 DATA: Final = "a #name? of%2Fdata"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -93,8 +87,11 @@ async def answers(client: Client) -> None:
 async def test_it_runs_with_a_full_log_without_a_home_and_in_an_odd_directory(
     origin: Origin, clip: bytes, tmp_path: Path
 ) -> None:
-    port = free_port()
-    with full_pipe() as (reader, writer), up(tmp_path / DATA, port, writer) as process:
+    with (
+        Ports() as ports,
+        full_pipe() as (reader, writer),
+        up(tmp_path / DATA, port := ports.reserve("127.0.0.1"), writer) as process,
+    ):
         async with Client(f"127.0.0.1:{port}") as client:
             await answers(client)
             async with asyncio.timeout(JOB_SECONDS):

@@ -213,6 +213,18 @@ def test_port_0_takes_a_free_one(host: str, ports: Ports) -> None:
     assert re.fullmatch(rf"{re.escape(host)}:[1-9]\d+", found)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which ports it chooses")
+def test_a_free_port_is_one_that_nothing_gets_by_chance_while_ingot_is_stopped(
+    ports: Ports,
+) -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if lowest <= 20_000:
+        pytest.skip("this system chooses among all ports")
+    found = [ports.reserve("127.0.0.1") for _ in range(50)]
+    assert len(set(found)) == 50
+    assert max(found) < lowest
+
+
 @pytest.mark.parametrize("address", ["", "50051", "localhost", "localhost:grpc", "h:70000"])
 def test_an_address_that_is_none_is_refused(address: str, ports: Ports) -> None:
     with pytest.raises(SettingError, match="INGOT_GRPC_ADDRESS"):
@@ -242,7 +254,10 @@ def cannot_be_had(port: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a port is reserved on Linux only")
 def test_no_other_process_gets_a_port_before_its_server_or_between_two(ports: Ports) -> None:
-    port = int(ports.reserve_address("INGOT_GRPC_ADDRESS", "127.0.0.1:0").rpartition(":")[2])
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port: int = other.getsockname()[1]
+    ports.reserve("127.0.0.1", port)
     cannot_be_had(port)
     with socket.create_server(("127.0.0.1", port)):
         cannot_be_had(port)
@@ -288,7 +303,8 @@ def test_blobs_survive_a_kill_and_keep_their_keys_to_themselves(
     seaweedfs: SeaweedFS, ports: Ports, tmp_path: Path
 ) -> None:
     for port in seaweedfs.ports.values():
-        cannot_be_had(port)
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", port))
     with process(seaweedfs.program()):
         client = s3(seaweedfs)
         client.make_bucket("ingot")

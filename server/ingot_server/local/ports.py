@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import random
 import socket
 import stat
 import sys
@@ -13,6 +15,11 @@ from typing import Final, Self
 
 from ingot_server.setting_values import SettingError
 
+# The kernel gives ports from here to outgoing connections, and to servers that use any free port
+# (ip(7), ip_local_port_range).
+_EPHEMERAL_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT: Final = 20_000
+_TRIES: Final = 20
 _SOCKET_PATH_BYTES: Final = 100  # the shortest limit is macOS's: 104 with the closing zero
 
 
@@ -23,6 +30,9 @@ class Ports:
     uses any free port, while a server of ours, which sets SO_REUSEADDR as all servers do, can
     listen on it, also after a restart. Systems other than Linux would refuse our server too: there
     a port is only found and not reserved.
+
+    A free port is one that nothing else gets by chance, if the system has such ports. So it is
+    likely to be free the next time, too, when it is reserved by its number.
     """
 
     def __init__(self) -> None:
@@ -44,7 +54,7 @@ class Ports:
         self._sockets.append(reserved)
         # Connections of an earlier run that are still closing do not count.
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(target)
+        reserved.bind((target[0], port or _free_port(family, str(target[0])), *target[2:]))
         found: int = reserved.getsockname()[1]
         if sys.platform != "linux":
             reserved.close()
@@ -71,6 +81,31 @@ class Ports:
                 f"{setting}: port {port} of {name or 'this machine'} cannot be used: "
                 f"{error.strerror or error}. Choose another one; port 0 selects a free one."
             ) from error
+
+
+def _free_port(family: socket.AddressFamily, address: str) -> int:
+    """Return a port without a service, which the kernel does not choose; 0 if none is found."""
+    try:
+        highest = int(_EPHEMERAL_PORTS.read_text().split()[0])
+    except OSError:
+        return 0
+    ports = range(_LOWEST_PORT, highest)
+    for port in random.sample(ports, min(_TRIES, len(ports))):
+        # Without SO_REUSEADDR, this fails if any other socket is bound to it.
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as attempt:
+            attempt.bind((address, port))
+            if not _has_service(port):
+                return port
+    return 0
+
+
+def _has_service(port: int) -> bool:
+    """Return whether a service is registered for a port (services(5))."""
+    try:
+        socket.getservbyport(port, "tcp")
+    except OSError:
+        return False
+    return True
 
 
 def socket_path(directory: Path, name: str) -> Path:
