@@ -106,15 +106,17 @@ class Session:
         process = await self._start(text)
         assert process.stdout is not None
         try:
-            first = await process.stdout.readline()
+            printed = b""
             if interrupted:
+                # Once it prints, it runs. It need not end a line: one line may be a whole list.
+                printed = await process.stdout.read(1)
                 os.killpg(process.pid, signal.SIGINT)
-            rest = await process.stdout.read()
+            printed += await process.stdout.read()
             await process.wait()
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        self.output = (first + rest).decode()
+        self.output = printed.decode()
         return process.returncode
 
     async def _start(self, text: str) -> asyncio.subprocess.Process:
