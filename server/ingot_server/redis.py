@@ -40,6 +40,10 @@ _UNAVAILABLE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
 _COMMAND: Final = re.compile(r"^Command # .* of pipeline caused error: \W*", re.DOTALL)
 
 
+Argument = str | int | bytes
+"""What a script can be given."""
+
+
 class Redis(redis.asyncio.Redis):
     """A client that knows how the names of this installation begin. It closes its `pool`."""
 
@@ -76,14 +80,23 @@ class Script:
         self._script = client.register_script(source)
         self._prefixes = prefixes
 
-    async def run(
-        self, arguments: Sequence[str | int | bytes], *, pipeline: Pipeline | None = None
-    ) -> Any:
+    async def run(self, arguments: Sequence[Argument], *, pipeline: Pipeline | None = None) -> Any:
         """Run the script, or add it to a `pipeline`. Raises the errors of redis-py."""
         return await cast(
             "Awaitable[Any]",
             self._script(keys=list(self._prefixes), args=list(arguments), client=pipeline),
         )
+
+    async def call(self, operation: str, subject: str, **arguments: Argument) -> list[Any]:
+        """Run one operation of a script that reads its arguments by name (arguments.lua).
+
+        Raises Failure CACHE_UNAVAILABLE.
+        """
+        flat: list[Argument] = [operation, subject]
+        for name, value in arguments.items():
+            flat += [name, value]
+        with unavailable():
+            return cast("list[Any]", await self.run(flat))
 
 
 def connect(settings: Settings) -> Redis:

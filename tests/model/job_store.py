@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import hiredis
+from redis.asyncio.client import Pipeline
 
 from ingot_server.local.local_servers import redis_program, valkey_executable
+from ingot_server.redis import Argument, Script
 from tests.servers import process
 
 PREFIX = "ingot:"
@@ -157,15 +159,16 @@ class ModelRedis:
         return cast("bytes", script)
 
 
-class ModelScript:
-    """Stands for `ingot_server.redis.Script`."""
+class ModelScript(Script):
+    """A script that runs at the time of `Clock`."""
 
     def __init__(self, redis: ModelRedis, script: bytes) -> None:
         self._redis = redis
-        self._script = script
+        self._loaded = script
 
-    async def run(self, arguments: Sequence[str | int | bytes]) -> Any:
-        return await self._redis.run(self._script, arguments)
+    async def run(self, arguments: Sequence[Argument], *, pipeline: Pipeline | None = None) -> Any:
+        assert pipeline is None
+        return await self._redis.run(self._loaded, arguments)
 
 
 class _Reply:

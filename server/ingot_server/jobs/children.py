@@ -28,7 +28,8 @@ from ingot_server.jobs import lifecycle, wishes
 from ingot_server.jobs.changes import mirrored
 from ingot_server.jobs.lifecycle import ChildCounts, has_ended, is_workflow
 from ingot_server.jobs.outcomes import Orphaned
-from ingot_server.jobs.transition import Argument, Transition, milliseconds
+from ingot_server.jobs.transition import Transition, milliseconds
+from ingot_server.redis import Argument
 from ingot_server.tracing import scopes
 
 # Between two writes of a parent's counts.

@@ -5,12 +5,10 @@ The limits are in the job's record, and those of a list count for its entries (`
 
 from __future__ import annotations
 
-from typing import cast
-
 from ingot_server.jobs.daily_bytes import daily_bytes_used_up, next_day
 from ingot_server.jobs.stored_bytes import NAME as STORED_BYTES
 from ingot_server.jobs.stored_bytes import stored_bytes_used_up
-from ingot_server.redis import Redis, unavailable
+from ingot_server.redis import Redis
 
 
 class JobBytes:
@@ -28,11 +26,9 @@ class JobBytes:
         source, `daily_bytes`. The failure of `stored_bytes` is final: it is not known when there
         will be room again.
         """
-        arguments: list[str | int] = ["used_up", job_id]
-        if receives:
-            arguments += ["receives", 1]
-        with unavailable():
-            reached = cast("list[bytes]", await self._script.run(arguments))
+        reached: list[bytes] = await self._script.call(
+            "used_up", job_id, **({"receives": 1} if receives else {})
+        )
         if reached:
             name, limit = reached[0].decode(), int(reached[1])
             if name == STORED_BYTES:
@@ -42,5 +38,4 @@ class JobBytes:
     async def count(self, job_id: str, size_bytes: int) -> None:
         """Count bytes that a job has received, if its caller has a limit for a day."""
         expires_at = int(next_day().timestamp())
-        with unavailable():
-            await self._script.run(["count", job_id, "bytes", size_bytes, "expires_at", expires_at])
+        await self._script.call("count", job_id, bytes=size_bytes, expires_at=expires_at)

@@ -15,8 +15,8 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.placement import caller_key
 from ingot_server.jobs.position import Position
 from ingot_server.jobs.stored_record import from_record
-from ingot_server.jobs.transition import JOB, Argument, Transition, milliseconds
-from ingot_server.redis import Redis, unavailable
+from ingot_server.jobs.transition import JOB, Transition, milliseconds
+from ingot_server.redis import Argument, Redis, unavailable
 
 _CHECK: Final = "journal-check"
 _REQUEST: Final = "request:"

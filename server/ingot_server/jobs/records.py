@@ -56,13 +56,12 @@ from ingot_server.jobs.stored_bytes import StoredBytes
 from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import (
     JOB,
-    Argument,
     Transition,
     milliseconds,
 )
 from ingot_server.jobs.upload_index import UploadIndex
 from ingot_server.metrics.definitions import LEASE_LOSSES
-from ingot_server.redis import Redis, unavailable
+from ingot_server.redis import Argument, Redis, unavailable
 
 _REQUEST: Final = "request:"
 _PAGE: Final = 200

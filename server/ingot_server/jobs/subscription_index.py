@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ingot.v1.subscription_pb2 import Subscription
 from ingot_server.jobs.transition import milliseconds
@@ -57,7 +57,7 @@ class SubscriptionIndex:
 
         It is due after `delay`. None leaves that as it is; if it is not known, `unknown_delay`.
         """
-        await self._call(
+        await self._script.call(
             "put",
             subscription_id,
             content=content,
@@ -79,26 +79,28 @@ class SubscriptionIndex:
 
     async def remove(self, subscription_id: str) -> None:
         """Note that the bucket no longer has a subscription."""
-        await self._call("remove", subscription_id)
+        await self._script.call("remove", subscription_id)
 
     async def take(self, limit: int, token: str, lease: timedelta) -> Sequence[str]:
         """Return ids of subscriptions that are due, and that the caller must check now.
 
         They are its own while it renews the lease.
         """
-        taken = await self._call("take", "", limit=limit, token=token, lease=milliseconds(lease))
+        taken = await self._script.call(
+            "take", "", limit=limit, token=token, lease=milliseconds(lease)
+        )
         return [member.decode() for member in taken]
 
     async def renew(self, subscription_id: str, token: str, lease: timedelta) -> bool:
         """Go on with a check; False if it is no longer the caller's."""
-        [outcome] = await self._call(
+        [outcome] = await self._script.call(
             "renew", subscription_id, token=token, lease=milliseconds(lease)
         )
         return bool(outcome == b"done")
 
     async def release(self, subscription_id: str, token: str) -> None:
         """Give up a check, which another process may begin at once."""
-        await self._call("release", subscription_id, token=token)
+        await self._script.call("release", subscription_id, token=token)
 
     async def finish(
         self, subscription_id: str, token: str, status: Subscription, delay: timedelta
@@ -107,7 +109,7 @@ class SubscriptionIndex:
 
         If another check was asked for meanwhile, that stays due.
         """
-        await self._call(
+        await self._script.call(
             "finish",
             subscription_id,
             token=token,
@@ -177,12 +179,3 @@ class SubscriptionIndex:
                     self._redis.key(_COMPARISON), b"", nx=True, px=_COMPARISON_INTERVAL
                 )
             )
-
-    async def _call(
-        self, operation: str, subject: str, **arguments: str | int | bytes
-    ) -> list[Any]:
-        flat: list[str | int | bytes] = [operation, subject]
-        for name, value in arguments.items():
-            flat += [name, value]
-        with unavailable():
-            return cast("list[Any]", await self._script.run(flat))

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias, assert_never, cast
+from typing import Final, TypeAlias, assert_never
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -31,8 +31,8 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import TREATMENTS, Failure, SourceOutcome
 from ingot_server.jobs.outcomes import Deferred
-from ingot_server.jobs.transition import Argument, milliseconds
-from ingot_server.redis import Redis, unavailable
+from ingot_server.jobs.transition import milliseconds
+from ingot_server.redis import Argument, Redis
 from ingot_server.source_settings import SourceSettings
 
 # How long a job waits for a permit in its worker's slot, before it gives up the slot.
@@ -145,7 +145,7 @@ class SourceThrottle:
         """Say what the limits of these sources are, so that dispatch gives their permits."""
         for source in sources:
             settings = self._settings(source)
-            await self._run(
+            await self._script.call(
                 "limit",
                 source,
                 **_limits(settings),
@@ -164,7 +164,7 @@ class SourceThrottle:
         """Return the open breakers of these sources, by source."""
         found = {}
         for source in sources:
-            state, *content = await self._run("state", source)
+            state, *content = await self._script.call("state", source)
             if state == b"open":
                 reason, wait = content
                 found[source] = OpenBreaker(_reason(reason), _duration(wait))
@@ -208,7 +208,7 @@ class SourceThrottle:
     async def _try_acquire(self, source: str, job_id: str, parent_id: str) -> _Acquisition:
         settings = self._settings(source)
         try:
-            state, *content = await self._run(
+            state, *content = await self._script.call(
                 "acquire",
                 source,
                 job=job_id,
@@ -234,7 +234,7 @@ class SourceThrottle:
     async def _release(self, source: str, job_id: str) -> None:
         # A permit that cannot be released expires.
         with contextlib.suppress(Failure):
-            await self._run("release", source, job=job_id)
+            await self._script.call("release", source, job=job_id)
 
     async def _deferred_or_failed(
         self, source: str, job_id: str, breaker: OpenBreaker, waited: timedelta
@@ -242,7 +242,7 @@ class SourceThrottle:
         """Return what a job that finds the breaker open raises."""
         time_left = self._wait_timeout - waited
         if time_left <= timedelta(0):
-            await self._run("leave", source, job=job_id)
+            await self._script.call("leave", source, job=job_id)
             return Failure(
                 breaker.reason,
                 f"The source {source} has refused this server's requests for longer than "
@@ -268,7 +268,9 @@ class SourceThrottle:
             await asyncio.sleep(self._lease.total_seconds() / 4)
             # If Redis is unavailable for a while, the next renewal restores the permit.
             with contextlib.suppress(Failure):
-                await self._run("renew", source, job=job_id, permit_ms=milliseconds(self._lease))
+                await self._script.call(
+                    "renew", source, job=job_id, permit_ms=milliseconds(self._lease)
+                )
 
     async def _record(self, source: str, failure: Failure | None, job_id: str) -> None:
         outcome = SourceOutcome.AVAILABLE if failure is None else failure.treatment.outcome
@@ -277,7 +279,7 @@ class SourceThrottle:
         settings = self._settings(source)
         # The outcome of the job matters more than a record of it that cannot be written.
         with contextlib.suppress(Failure):
-            await self._run(
+            await self._script.call(
                 "record",
                 source,
                 job=job_id,
@@ -287,13 +289,6 @@ class SourceThrottle:
                 longest_open_ms=milliseconds(settings.longest_block),
                 rate_limit_threshold=RATE_LIMIT_THRESHOLD,
             )
-
-    async def _run(self, operation: str, source: str, **arguments: Argument) -> list[Any]:
-        flat: list[Argument] = [operation, source]
-        for name, value in arguments.items():
-            flat += [name, value]
-        with unavailable():
-            return cast("list[Any]", await self._script.run(flat))
 
     def _settings(self, source: str) -> SourceSettings:
         return self._sources.get(source) or SourceSettings()

@@ -37,7 +37,7 @@ from ingot_server.jobs.placement import placement
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.stored_record import from_record, to_record
 from ingot_server.jobs.webhook_event import webhook_body
-from ingot_server.redis import Redis, unavailable
+from ingot_server.redis import Argument, Redis, unavailable
 from ingot_server.redis_schema import SCHEMA_VERSION, other_schema
 from ingot_server.tracing.scopes import traceparent
 
@@ -63,7 +63,6 @@ _OUTCOMES: Final = {
     job_pb2.JOB_STATE_FAILED: "failed",
     job_pb2.JOB_STATE_CANCELLED: "cancelled",
 }
-Argument = str | int | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +103,7 @@ class Transition:
 
         Raises Failure CACHE_UNAVAILABLE, also if Redis has another schema version than `arguments`.
         """
-        flat: list[Argument] = [operation, job_id]
-        for name, value in arguments.items():
-            flat += [name, value]
-        with unavailable():
-            result = cast("list[Any]", await self._script.run(flat))
+        result = await self._script.call(operation, job_id, **arguments)
         if result and result[0] == b"other_schema":
             raise other_schema(self._redis, int(result[1]))
         return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ingot.v1.webhook_pb2 import WebhookDelivery
 from ingot_server.config import Settings
@@ -92,7 +92,7 @@ class WebhookDeliveries:
 
     async def take(self, limit: int, lease: timedelta) -> Sequence[Delivery]:
         """Return deliveries that the caller must send within `lease`, the longest due first."""
-        taken = await self._call(
+        taken = await self._script.call(
             "take", "", limit=limit, lease=milliseconds(lease), per_host=PER_HOST, **self._common()
         )
         return await self.get_many([member.decode() for member in taken])
@@ -100,7 +100,7 @@ class WebhookDeliveries:
     async def record(self, delivery: Delivery, sent: Sent) -> None:
         """Note what came of an attempt, unless another worker has taken the delivery since."""
         outcome = ("gone" if sent.is_gone else "failed") if sent.problem else "delivered"
-        await self._call(
+        await self._script.call(
             "sent",
             delivery.id,
             run=delivery.run,
@@ -113,7 +113,7 @@ class WebhookDeliveries:
 
     async def replay(self, delivery_id: str) -> Delivery | None:
         """Make a delivery due now, whatever its state is; None if it is not known."""
-        [outcome] = await self._call("replay", delivery_id, url=self._settings.webhook_url)
+        [outcome] = await self._script.call("replay", delivery_id, url=self._settings.webhook_url)
         if outcome == b"unknown":
             return None
         found = await self.get_many([delivery_id])
@@ -154,7 +154,7 @@ class WebhookDeliveries:
 
     async def unwritten(self) -> Sequence[Delivery]:
         """Return pending deliveries that the bucket must get now; none if it just got some."""
-        members = await self._call(
+        members = await self._script.call(
             "unwritten",
             "",
             limit=_WRITTEN_AT_ONCE,
@@ -168,7 +168,7 @@ class WebhookDeliveries:
 
         Returns False if one is not known, because Redis has lost it. Then nothing is noted.
         """
-        [outcome] = await self._call("note", group, deliveries=" ".join(ids))
+        [outcome] = await self._script.call("note", group, deliveries=" ".join(ids))
         return bool(outcome == b"done")
 
     async def begin_check(self) -> bool:
@@ -180,14 +180,14 @@ class WebhookDeliveries:
 
     async def unknown(self, groups: Sequence[str]) -> Sequence[str]:
         """Return those groups that were never noted, or that Redis has lost."""
-        members = await self._call("unknown", "", groups=" ".join(groups))
+        members = await self._script.call("unknown", "", groups=" ".join(groups))
         return [member.decode() for member in members]
 
     async def restore(
         self, delivery_id: str, url: str, body: bytes, create_time: datetime, trace: str = ""
     ) -> None:
         """Make a delivery again that Redis has lost. Does nothing if it is known."""
-        await self._call(
+        await self._script.call(
             "restore",
             delivery_id,
             url=url,
@@ -198,26 +198,17 @@ class WebhookDeliveries:
 
     async def empty(self) -> Sequence[str]:
         """Return the groups of which all deliveries have ended."""
-        return [member.decode() for member in await self._call("empty", "")]
+        return [member.decode() for member in await self._script.call("empty", "")]
 
     async def removed(self, groups: Sequence[str]) -> None:
         """Note that groups are no longer in the bucket."""
-        await self._call("removed", "", groups=" ".join(groups))
+        await self._script.call("removed", "", groups=" ".join(groups))
 
     def _common(self) -> dict[str, str | int]:
         return {
             "url": self._settings.webhook_url,
             "ttl": milliseconds(self._settings.webhook_ttl),
         }
-
-    async def _call(
-        self, operation: str, subject: str, **arguments: str | int | bytes
-    ) -> list[Any]:
-        flat: list[str | int | bytes] = [operation, subject]
-        for name, value in arguments.items():
-            flat += [name, value]
-        with unavailable():
-            return cast("list[Any]", await self._script.run(flat))
 
 
 def _delivery(delivery_id: str, values: Sequence[bytes | None]) -> Delivery:
