@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import threading
 import tracemalloc
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.checksums import CRC32_HEADER
 from ingot_server.library.multipart import PART_OF_UNKNOWN, part_size
 from ingot_server.library.multipart import SMALLEST_PART as PART
 from ingot_server.transfer.growing_file import Abandoned
@@ -94,8 +96,9 @@ async def test_an_upload_arrives_whole(blobs: Blobs, size: int, expected_bytes: 
     assert await read(blobs, "m/1.mp4") == content
 
 
-async def test_the_server_s_etag_is_compared(blobs: Blobs) -> None:
+async def test_the_server_s_checksums_are_compared(blobs: Blobs) -> None:
     assert blobs._etag_is_md5
+    assert blobs._checks_crc32
 
 
 @pytest.mark.parametrize("size", [0, 100_000, 2 * PART + 7], ids=str)
@@ -137,16 +140,20 @@ async def test_another_size_than_announced_leaves_nothing(blobs: Blobs, announce
 
 
 @pytest.mark.parametrize("size", [1000, PART + 1000], ids=str)
-async def test_what_arrives_changed_is_refused(settings: Settings, size: int) -> None:
+@pytest.mark.parametrize("lost_header", ["", CRC32_HEADER], ids=["crc32", "md5"])
+async def test_what_arrives_changed_is_refused(
+    settings: Settings, size: int, lost_header: str
+) -> None:
     def flip(method: str, body: bytes) -> bytes:
         return body[:-1] + b"!" if method == "PUT" and len(body) == 1000 else body
 
-    proxy = S3Proxy(settings.s3_endpoint, change=flip)
+    proxy = S3Proxy(settings.s3_endpoint, strip=(lost_header,), change=flip)
     async with web_server(proxy.forward) as endpoint:
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
         await blobs.prepare()
+        assert blobs._checks_crc32 is not bool(lost_header)
         source = Source(bytes(size), expected_bytes=size)
-        with pytest.raises(Failure, match="BadDigest"):
+        with pytest.raises(Failure, match=r"BadDigest|XAmzContentChecksumMismatch"):
             await blobs.upload("m/1", source, content_type=TYPE, size_bytes=size)
         assert await blobs.stat("m/1") is None
         assert await uploads(blobs) == []
@@ -156,12 +163,14 @@ async def test_what_arrives_changed_is_refused(settings: Settings, size: int) ->
 async def test_a_part_that_is_lost_is_noticed(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete = blobs._s3.calls.client._complete_multipart_upload
-    monkeypatch.setattr(
-        blobs._s3.calls.client,
-        "_complete_multipart_upload",
-        lambda bucket, key, upload, parts: complete(bucket, key, upload, parts[1:]),
-    )
+    execute = blobs._s3.calls.client._execute
+
+    def lose_a_part(*arguments: Any, **options: Any) -> object:
+        if body := options.get("body"):
+            options["body"] = re.sub(rb"<Part>.*?</Part>", b"", body, count=1)
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr(blobs._s3.calls.client, "_execute", lose_a_part)
     source = Source(bytes(PART + 9), expected_bytes=PART + 9)
     with pytest.raises(Failure) as raised:
         await blobs.upload("m/1", source, content_type=TYPE, size_bytes=None)

@@ -83,6 +83,7 @@ class Blobs(Bucket):
         super().__init__(S3(settings))
         self._max_size = settings.max_media_size
         self._etag_is_md5 = False
+        self._checks_crc32 = False
         self._others = {
             address: Bucket(S3(each, configured_in=f"{address} in INGOT_BUCKETS_FILE"))
             for address, each in read_bucket_settings(settings).items()
@@ -127,6 +128,7 @@ class Blobs(Bucket):
         probe = probe_bucket(self._s3)
         require(probe.findings, reason_pb2.REASON_STORAGE_UNAVAILABLE)
         self._etag_is_md5 = probe.etag_is_md5
+        self._checks_crc32 = probe.checks_crc32
 
     async def require_bucket(self) -> None:
         """Ask for the bucket. Raises Failure STORAGE_UNAVAILABLE if it is not there."""
@@ -257,6 +259,7 @@ class Blobs(Bucket):
             content_type,
             max_size=self._max_size,
             parts_at_once=at_once,
+            checks_crc32=self._checks_crc32,
             seen=seen,
         )
         send = partial(upload.send, announced=size_bytes, etag_is_md5=self._etag_is_md5)

@@ -5,7 +5,6 @@ Every process does this when it starts, and `ingot-server doctor` shows what cam
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Final, TypeVar
 from minio.error import S3Error
 
 from ingot_server.findings import Finding, ok, problem, warning
+from ingot_server.library.checksums import ALGORITHM_HEADER, Checksum, Crc32, Md5
 from ingot_server.library.conditional_writes import put
 from ingot_server.library.s3 import S3
 
@@ -28,13 +28,13 @@ _DENIED: Final = frozenset({"AccessDenied", "AllAccessDisabled", "MethodNotAllow
 
 @dataclass(slots=True)
 class BucketProbe:
-    """What was found, and whether ETags are made of MD5.
-
-    They are not if objects are encrypted with the keys of a KMS.
-    """
+    """What was found, and how the server tells whether it has got what was sent."""
 
     findings: list[Finding] = field(default_factory=list)
     etag_is_md5: bool = False
+    """Not if objects are encrypted with the keys of a KMS."""
+    checks_crc32: bool = False
+    """Whether it refuses a part that does not have the CRC32 that was announced."""
 
 
 def probe_bucket(s3: S3) -> BucketProbe:
@@ -49,7 +49,7 @@ def probe_bucket(s3: S3) -> BucketProbe:
         "write to", denied, partial(put, s3, s3.small, key, b"1", "text/plain", if_none_match=True)
     )
     if not denied:
-        found.etag_is_md5 = etag == hashlib.md5(b"1", usedforsecurity=False).hexdigest()
+        found.etag_is_md5 = etag == str(Md5(b"1"))
         _allowed("read", denied, partial(_read, s3, key))
         _allowed("list", denied, partial(_list, s3, key))
         try:
@@ -58,7 +58,9 @@ def probe_bucket(s3: S3) -> BucketProbe:
             _allowed("delete from", denied, partial(_remove, s3, key))
         if honoured and "delete from" not in denied:
             honoured = _can_be_created_again(s3, key)
-        _allowed("abort uploads in", denied, partial(_multipart, s3, key))
+        found.checks_crc32 = bool(
+            _allowed("abort uploads in", denied, partial(_checks_crc32_of_parts, s3, key))
+        )
         found.findings.append(_conditions(s3, honoured=honoured))
     found.findings.append(_keys(s3, denied))
     return found
@@ -162,9 +164,25 @@ def _list(s3: S3, key: str) -> None:
     next(iter(s3.small.client.list_objects(s3.bucket, s3.object_name(key))), None)
 
 
-def _multipart(s3: S3, key: str) -> None:
+def _checks_crc32_of_parts(s3: S3, key: str) -> bool:
     # The SDK has no public methods for these.
     client, name = s3.small.client, s3.object_name(key)
-    upload_id = client._create_multipart_upload(s3.bucket, name, {})  # noqa: SLF001
-    client._list_multipart_uploads(s3.bucket, prefix=name)  # noqa: SLF001
-    client._abort_multipart_upload(s3.bucket, name, upload_id)  # noqa: SLF001
+    try:
+        upload_id = client._create_multipart_upload(s3.bucket, name, {ALGORITHM_HEADER: "CRC32"})  # noqa: SLF001
+    except S3Error as error:
+        if error.code in _DENIED:
+            raise
+        # It does not know the header.
+        upload_id = client._create_multipart_upload(s3.bucket, name, {})  # noqa: SLF001
+    query = {"partNumber": "1", "uploadId": upload_id}
+
+    def accepts(checksum: Checksum) -> bool:
+        sent = s3.put(s3.small, key, b"1", checksum, size=1, headers={}, query=query)
+        return sent.status == 200
+
+    try:
+        checks = not accepts(Crc32(b"2")) and accepts(Crc32(b"1"))
+        client._list_multipart_uploads(s3.bucket, prefix=name)  # noqa: SLF001
+    finally:
+        client._abort_multipart_upload(s3.bucket, name, upload_id)  # noqa: SLF001
+    return checks

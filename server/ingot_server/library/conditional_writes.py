@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 
 from minio.error import S3Error
@@ -10,6 +9,7 @@ from minio.error import S3Error
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.library.call_pool import CallPool
+from ingot_server.library.checksums import Md5
 from ingot_server.library.s3 import ABSENT, S3, error_of, etag_of
 
 
@@ -35,8 +35,9 @@ def put(
         headers["If-None-Match"] = "*"
     if if_match:
         headers["If-Match"] = f'"{if_match}"'
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    response = s3.put(pool, key, data, digest, size=len(data), headers=headers, lifetime=lifetime)
+    response = s3.put(
+        pool, key, data, Md5(data), size=len(data), headers=headers, lifetime=lifetime
+    )
     if response.status == 200:
         return etag_of(response)
     # 409: S3 may refuse either of two conditional writers at the same moment.

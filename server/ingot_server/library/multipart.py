@@ -1,7 +1,7 @@
 """Multipart uploads: wait for a part of the content, hash it, send it. The content may grow.
 
-Nothing of the content stays in memory. A part is read twice, once for its MD5 and once to be sent,
-and the second time it comes from the page cache. So parts can be large, and requests few.
+Nothing of the content stays in memory. A part is read twice, once for its checksum and once to be
+sent, and the second time it comes from the page cache. So parts can be large, and requests few.
 
 The SDK's own `put_object` was measured and is not used. For 16 uploads it needs 217 MiB of memory,
 this module 80 when parts of 5 MiB were in memory. It also hashes each part with SHA-256. When the
@@ -12,7 +12,6 @@ parts one after another, and 200 MB/s in two parts at once, which needs content 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -20,14 +19,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Final, Protocol
 
-from minio.datatypes import Part
 from minio.error import S3Error
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.event_log import EventLogger
 from ingot_server.library.call_pool import CallPool
+from ingot_server.library.checksums import (
+    ALGORITHM_HEADER,
+    CRC32_HEADER,
+    Checksum,
+    Crc32,
+    Md5,
+    of_parts,
+)
 from ingot_server.library.interruptible import Call
+from ingot_server.library.multipart_completion import Answer, complete
 from ingot_server.library.s3 import ABSENT, FOREIGN, S3, error_of, etag_of
 from ingot_server.log_events import Event
 
@@ -78,6 +85,7 @@ class MultipartUpload:
 
     Content that is smaller than a part is one PUT; otherwise `parts_at_once` are on their way.
     `max_size` is how large content of unknown size may be. `seen` gets all bytes, in order.
+    `checks_crc32` is whether the server refuses what does not have the CRC32 that was announced.
     Setting `aborted`, from any thread, ends the upload before the next part; `close` ends one that
     waits for content.
     """
@@ -91,6 +99,7 @@ class MultipartUpload:
         *,
         max_size: int,
         parts_at_once: int,
+        checks_crc32: bool,
         seen: Callable[[bytes], object],
     ) -> None:
         self._s3 = s3
@@ -102,9 +111,10 @@ class MultipartUpload:
         self._seen = seen
         self._parts_at_once = parts_at_once
         self._upload_id = ""
-        self._parts: list[Part] = []
-        self._digests: list[bytes] = []
-        self._answered_etag = ""
+        self._checks_crc32 = checks_crc32
+        self._checksums: list[Checksum] = []
+        self._etags: list[str] = []
+        self._answer = Answer("", "")
         self._written = False
         self._size = 0
         self._calls: list[Call] = []
@@ -148,31 +158,33 @@ class MultipartUpload:
         if end < part_bytes:
             self._written = True
             put = self._prepare(end, {"Content-Type": self._content_type}, {})
-            self._answered_etag = self._s3.guarded(put)
+            self._answer = self._s3.guarded(put)
             return
         # The SDK does not have public methods for a multipart upload.
         client, bucket, name = self._s3.calls.client, self._s3.bucket, self._name
         metadata: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._content_type}
+        if self._checks_crc32:
+            metadata[ALGORITHM_HEADER] = "CRC32"
         self._upload_id = self._s3.guarded(
             partial(client._create_multipart_upload, bucket, name, metadata)  # noqa: SLF001
         )
-        sending: deque[Future[str]] = deque()
+        sending: deque[Future[Answer]] = deque()
         try:
             while end > self._size:
-                query = {"partNumber": str(len(self._digests) + 1), "uploadId": self._upload_id}
+                query = {"partNumber": str(len(self._checksums) + 1), "uploadId": self._upload_id}
                 part = self._prepare(end, {}, query)
                 sending.append(self._s3.calls.submit(part, self._call()))
                 if len(sending) == self._parts_at_once:
-                    self._add_sent(sending.popleft())
+                    self._etags.append(sending.popleft().result().etag)
                 end = self._wait(self._size + part_bytes)
             while sending:
-                self._add_sent(sending.popleft())
+                self._etags.append(sending.popleft().result().etag)
         finally:
             wait(sending)  # so that no part arrives after the upload was aborted
         self._written = True
-        complete = client._complete_multipart_upload  # noqa: SLF001
-        completed = self._s3.guarded(partial(complete, bucket, name, self._upload_id, self._parts))
-        self._answered_etag = (completed.etag or "").strip('"')
+        self._answer = self._s3.guarded(
+            partial(complete, self._s3, name, self._upload_id, self._etags, self._checksums)
+        )
 
     def _wait(self, end: int) -> int:
         available = self._content.wait(end)
@@ -182,45 +194,43 @@ class MultipartUpload:
 
     def _prepare(
         self, end: int, headers: dict[str, str], query: dict[str, str]
-    ) -> Callable[[], str]:
-        """Hash the next part, which ends at `end`; return what sends it, in any thread."""
+    ) -> Callable[[], Answer]:
+        """Read the next part, which ends at `end`; return what sends it, in any thread."""
         begin, self._size = self._size, end
-        digest = hashlib.md5(usedforsecurity=False)
+        checksum: Checksum = Crc32() if self._checks_crc32 else Md5()
         with self._content.part(begin, end) as part:
             while chunk := part.read(_CHUNK_BYTES):
-                digest.update(chunk)
+                checksum.update(chunk)
                 self._seen(chunk)
-        self._digests.append(digest.digest())
-        return partial(self._put, begin, end, self._digests[-1], headers, query)
-
-    def _add_sent(self, part: Future[str]) -> None:
-        self._parts.append(Part(len(self._parts) + 1, part.result()))
+        self._checksums.append(checksum)
+        return partial(self._put, begin, end, checksum, headers, query)
 
     def _put(
-        self, begin: int, end: int, digest: bytes, headers: dict[str, str], query: dict[str, str]
-    ) -> str:
+        self,
+        begin: int,
+        end: int,
+        checksum: Checksum,
+        headers: dict[str, str],
+        query: dict[str, str],
+    ) -> Answer:
         with self._content.part(begin, end) as part:
             response = self._s3.put(
                 self._s3.calls,
                 self._key,
                 part,
-                digest,
+                checksum,
                 size=end - begin,
                 headers=headers,
                 query=query,
             )
         if response.status != 200:
             raise error_of(response)
-        return etag_of(response)
+        return Answer(etag_of(response), response.headers.get(CRC32_HEADER, ""))
 
     def _verified(self, announced: int | None, *, etag_is_md5: bool) -> StoredBlob:
         if self.aborted:
             raise UploadAborted
-        if etag_is_md5 and self._answered_etag == self._etag():
-            # Each part was checked by its Content-MD5; this proves that all are there, in order.
-            stored = StoredBlob(self._size, self._answered_etag)
-        else:
-            stored = self._require_stored(etag_is_md5=etag_is_md5)
+        stored = self._proved(etag_is_md5=etag_is_md5)
         if announced is not None and announced != self._size:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
@@ -228,31 +238,31 @@ class MultipartUpload:
             )
         return stored
 
-    def _require_stored(self, *, etag_is_md5: bool) -> StoredBlob:
-        """Ask what is stored, because the answer to the upload does not prove it."""
+    def _proved(self, *, etag_is_md5: bool) -> StoredBlob:
+        """Return what is stored, which is what was sent; ask, if the answer does not prove it.
+
+        Each part was checked on arrival. The checksum of all proves that they are there, in order.
+        """
+        checksum = of_parts(self._checksums) if self._upload_id else str(self._checksums[0])
+        etag = self._answer.etag
+        if etag and self._checksum_said(etag, etag_is_md5=etag_is_md5) == checksum:
+            return StoredBlob(self._size, etag)
         stored = self._s3.guarded(partial(stat, self._s3, self._s3.calls, self._key))
-        if (
-            stored is None
-            or stored.size_bytes != self._size
-            or (etag_is_md5 and stored.etag != self._etag())
-        ):
+        said = self._checksum_said(stored.etag, etag_is_md5=etag_is_md5) if stored else ""
+        if stored is None or stored.size_bytes != self._size or said not in ("", checksum):
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The S3 server at {self._s3.endpoint} has {stored}, but {self._size} bytes with "
-                f"the ETag {self._etag()} were sent. Check its disks and any proxy before it.",
+                f"The S3 server at {self._s3.endpoint} has {stored} with the checksum "
+                f"{said or 'unknown'}, but {self._size} bytes with {checksum} were sent. Check its "
+                "disks and any proxy before it.",
             )
         return stored
 
-    def _etag(self) -> str:
-        """Return the ETag of these bytes, if ETags are made of MD5.
-
-        One PUT: MD5 of the content. Parts: MD5 over the MD5s of the parts, a dash, their number
-        (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
-        """
-        if not self._upload_id:
-            return self._digests[0].hex()
-        digest = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
-        return f"{digest.hexdigest()}-{len(self._digests)}"
+    def _checksum_said(self, etag: str, *, etag_is_md5: bool) -> str:
+        """Return the checksum that the server gives for the whole; empty if it gives none."""
+        if self._checks_crc32:
+            return self._answer.crc32
+        return etag if etag_is_md5 else ""
 
     def _discard(self) -> None:
         client, bucket, name = self._s3.calls.client, self._s3.bucket, self._name

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -25,7 +24,7 @@ from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
-from minio.credentials.providers import Provider, StaticProvider
+from minio.credentials.providers import Provider
 from minio.error import MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import BaseHTTPResponse
@@ -34,8 +33,9 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.call_pool import CallPool
+from ingot_server.library.checksums import Checksum
 from ingot_server.library.s3_keys import s3_keys
-from ingot_server.library.signed_links import with_size
+from ingot_server.library.signed_links import with_headers
 from ingot_server.setting_values import SettingError
 
 T = TypeVar("T")
@@ -137,8 +137,9 @@ class S3:
         )
         self.uploads = ThreadPoolExecutor(max(settings.worker_slots, 1), "s3-upload")
         public = settings.s3_public_endpoint or settings.s3_endpoint
-        self._connect_public = partial(self._connect, settings, public, "INGOT_S3_PUBLIC_ENDPOINT")
-        self.public = self._connect_public(self._keys, self.calls.connections)
+        self.public = self._connect(
+            settings, public, "INGOT_S3_PUBLIC_ENDPOINT", self._keys, self.calls.connections
+        )
 
     def _connect(
         self,
@@ -184,34 +185,25 @@ class S3:
         pool: CallPool,
         key: str,
         data: bytes | BinaryIO,
-        md5: bytes,
+        checksum: Checksum,
         *,
         size: int,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
         lifetime: timedelta | None = None,
     ) -> BaseHTTPResponse:
-        """Send a PUT that the server refuses unless `data`, `size` bytes, arrive with this MD5.
+        """Send a PUT that the server refuses unless `data`, `size` bytes, have this checksum.
 
         It also refuses one whose head arrives after `lifetime`, at least a second, or after 15
         minutes if none is given.
 
         It is for headers that the SDK does not support, such as conditions: a signed URL takes any.
-        SeaweedFS checks Content-MD5, but not the SHA-256 that the SDK signs; MinIO checks both.
+        SeaweedFS checks these checksums, but not the SHA-256 that the SDK signs; MinIO checks all.
         """
-        url = pool.client.get_presigned_url(
-            "PUT",
-            self.bucket,
-            self.object_name(key),
-            lifetime or _SIGNATURE_LIFETIME,
-            extra_query_params={**(query or {})},
-        )
-        checked = {
-            **headers,
-            "Content-Length": str(size),
-            "Content-MD5": b64encode(md5).decode("ascii"),
-        }
-        return pool.connections.request("PUT", url, body=data, headers=checked)
+        signed = checksum.header
+        url = self._put_url(pool.client, key, lifetime or _SIGNATURE_LIFETIME, signed, query)
+        sent = {**headers, "Content-Length": str(size), **signed}
+        return pool.connections.request("PUT", url, body=data, headers=sent)
 
     def delete(self, key: str, *, lifetime: timedelta) -> None:
         """Remove an object, unless the request arrives after `lifetime`, at least a second."""
@@ -223,15 +215,27 @@ class S3:
 
     def link_for_put(self, key: str, *, lifetime: timedelta, size_bytes: int) -> str:
         """Return a signed link at the public endpoint for a PUT of `size_bytes` bytes."""
-        name = self.object_name(key)
-        if self._keys is None:
-            return str(self.public.get_presigned_url("PUT", self.bucket, name, lifetime))
-        # Both signatures are by the same keys, also while others come.
-        keys = self._keys.retrieve()
-        fixed = StaticProvider(keys.access_key, keys.secret_key, keys.session_token)
-        client = self._connect_public(fixed, self.calls.connections)
-        url = client.get_presigned_url("PUT", self.bucket, name, lifetime)
-        return with_size(url, keys.secret_key, size_bytes)
+        return self._put_url(self.public, key, lifetime, {"Content-Length": str(size_bytes)})
+
+    def _put_url(
+        self,
+        client: Minio,
+        key: str,
+        lifetime: timedelta,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return a link that covers `headers`, unless the server has no keys and checks nothing."""
+        url = str(
+            client.get_presigned_url(
+                "PUT",
+                self.bucket,
+                self.object_name(key),
+                lifetime,
+                extra_query_params={**(query or {})},
+            )
+        )
+        return url if self._keys is None else with_headers(url, self._keys.retrieve(), headers)
 
     async def close(self) -> None:
         """Wait up to a second for running calls, then end them and close all connections."""
