@@ -2,19 +2,11 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { errorOf } from "@ingot/client";
 import { type Job, JobStage, JobState, type JobWaiting, JobWaiting_Cause } from "@ingot/client/v1";
 
-import type { IconName } from "../components/icons";
+import type { Look } from "../components/look";
 import { formatBytes, formatRate, formatSpan } from "../format";
 import { texts } from "../texts";
 
-/** How a state looks: never by colour alone. */
-export interface StateLook {
-  text: string;
-  icon: IconName;
-  /** Name of its colour, `--state-NAME`. */
-  tone: "queued" | "running" | "waiting" | "succeeded" | "failed" | "cancelled";
-}
-
-export function lookOf(state: JobState, isWaiting = false): StateLook {
+export function lookOf(state: JobState, isWaiting = false): Look {
   switch (state) {
     case JobState.RUNNING:
       return isWaiting
