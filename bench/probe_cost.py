@@ -34,7 +34,7 @@ async def cost(path: Path, *, forks: bool) -> tuple[float, float]:
     """Return the seconds of wall time and of processor time for one probe."""
     prober = Prober(Settings())
     if forks:
-        await prober.start()
+        prober.start()
         await prober.probe(path)
     begin, begin_processor = time.perf_counter(), sum(os.times()[:4])
     for _ in range(PROBES):

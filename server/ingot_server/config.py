@@ -325,9 +325,9 @@ class Settings:
         "memory for the processes that extract the media of one job",
     )
     extractor_prewarm: bool = _setting(
-        True,
-        "whether a worker has an extraction process ready from its start, which takes 80 MB; "
-        "otherwise its first extraction takes a second longer",
+        False,
+        "whether a worker always has an extraction process ready, which takes 50 MB; otherwise "
+        "the first extraction after a pause of minutes takes a second longer",
     )
     extractor_plugins: str = _setting(
         "", "directory of yt-dlp plug-ins, such as a PO token provider; their code is trusted"

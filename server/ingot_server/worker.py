@@ -184,7 +184,7 @@ class Worker:
         await self._scratch.start()
         for message in shortcomings():
             logger.warning(Event.CONFINEMENT_INCOMPLETE, "%s See `ingot-server doctor`.", message)
-        await self._prober.start()
+        self._prober.start()
         if self._fetches:
             await self._egress.start()
             await self._extractor.start(self._scratch.make_folder("extractor"))

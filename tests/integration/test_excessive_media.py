@@ -34,7 +34,7 @@ STREAMS = "more than 1000 streams"
 async def prober() -> AsyncIterator[Prober]:
     # What needs much of this processor time fails with another reason.
     prober = Prober(Settings(probe_timeout=timedelta(seconds=30)))
-    await prober.start()
+    prober.start()
     yield prober
     await prober.close()
 

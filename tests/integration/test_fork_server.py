@@ -18,7 +18,7 @@ import pytest
 
 from ingot_server.config import Settings
 from ingot_server.extractor.pool import ExtractorPool
-from ingot_server.process import network_namespace
+from ingot_server.process import fork_server, network_namespace
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
@@ -53,7 +53,7 @@ def program(tmp_path: Path) -> str:
 async def server(program: str) -> AsyncIterator[ForkServer]:
     others = set(descendants(os.getpid()))
     server = ForkServer(program, limits=LIMITS)
-    await server.start()
+    server.start()
     yield server
     await server.close()
     assert set(descendants(os.getpid())) <= others
@@ -84,7 +84,7 @@ async def test_a_child_sees_no_environment_and_no_files_of_ours(
 ) -> None:
     monkeypatch.setenv("INGOT_S3_SECRET_KEY", "secret")
     server = ForkServer(program, limits=LIMITS)
-    await server.start()
+    server.start()
     async with await server.start_child() as child:
         environment = await evaluated(child, "dict(os.environ)")
         environment.pop("LC_CTYPE", "")
@@ -112,7 +112,7 @@ async def test_the_end_of_a_child_is_named_and_its_limits_are_its_own(
     server = ForkServer(
         program, limits=Limits(memory_bytes=1 << 30, cpu=timedelta(seconds=1), file_bytes=0)
     )
-    await server.start()
+    server.start()
     try:
         async with await server.start_child() as child:
             await child.write_input(f"{expression}\n".encode())
@@ -143,12 +143,63 @@ async def test_a_process_to_fork_from_that_dies_is_replaced(server: ForkServer) 
         assert await evaluated(child, "1 + 1") == 2
 
 
+async def test_a_process_to_fork_from_ends_when_it_is_not_used(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "_UNUSED_SECONDS", 0.2)
+    looks = 0
+
+    class Counted(fork_server._Parent):
+        def end_when_unused(self) -> None:
+            nonlocal looks
+            looks += 1
+            super().end_when_unused()
+
+    monkeypatch.setattr(fork_server, "_Parent", Counted)
+    server = ForkServer(program, limits=LIMITS)
+    server.start()
+    async with await server.start_child() as child:
+        parent = await evaluated(child, "os.getppid()")
+        await until(lambda: looks > 3)
+        assert await evaluated(child, "os.getppid()") == parent
+    await until(lambda: not is_running(parent))
+    async with await server.start_child() as child:
+        assert await evaluated(child, "os.getppid()") != parent
+    await server.close()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_process_to_fork_from_is_ready_before_the_first_child(
+    program: str, keep: bool
+) -> None:
+    others = set(descendants(os.getpid()))
+    server = ForkServer(program, limits=LIMITS)
+    server.start(keep=keep)
+    if not keep:
+        server.prepare()
+    await until(lambda: set(descendants(os.getpid())) - others)
+    (parent,) = set(descendants(os.getpid())) - others
+    async with await server.start_child() as child:
+        assert await evaluated(child, "os.getppid()") == parent
+    await server.close()
+
+
+async def test_a_server_that_closes_while_it_prepares_leaves_nothing(program: str) -> None:
+    others = set(descendants(os.getpid()))
+    server = ForkServer(program, limits=LIMITS)
+    server.start()
+    server.prepare()
+    await asyncio.sleep(0)
+    await server.close()
+    await until(lambda: set(descendants(os.getpid())) <= others)
+
+
 async def test_a_child_lives_on_when_the_arguments_change_or_the_server_closes(
     program: str,
 ) -> None:
     arguments = ["old"]
     server = ForkServer(program, limits=LIMITS, arguments=lambda: arguments)
-    await server.start()
+    server.start()
     async with await server.start_child() as first:
         parent = await evaluated(first, "os.getppid()")
         arguments[0] = "new"
@@ -172,7 +223,7 @@ async def test_before_and_after_a_child_is_started_by_itself(program: str) -> No
 async def test_a_program_that_cannot_be_imported_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nothing_like_this")
     server = ForkServer(str(tmp_path / "broken.py"), limits=LIMITS)
-    await server.start()
+    server.start()
     with pytest.raises(ChildError):
         await server.start_child()
     await server.close()
@@ -216,7 +267,7 @@ async def test_children_die_with_the_worker(program: str) -> None:
         "async def main():\n"
         "    limits = Limits(memory_bytes=1 << 30, cpu=datetime.timedelta(seconds=9))\n"
         f"    server = ForkServer({program!r}, limits=limits)\n"
-        "    await server.start()\n"
+        "    server.start()\n"
         "    child = await server.start_child()\n"
         "    await child.write_input(b'os.getppid()\\n')\n"
         "    print((await child.receive_message())['value'], child.pid, flush=True)\n"

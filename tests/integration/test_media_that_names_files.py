@@ -65,7 +65,7 @@ def canary(tmp_path: Path) -> Iterator[Canary]:
 @pytest.fixture
 async def prober() -> AsyncIterator[Prober]:
     prober = Prober(Settings())
-    await prober.start()
+    prober.start()
     yield prober
     await prober.close()
 

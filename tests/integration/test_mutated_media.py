@@ -60,7 +60,7 @@ UNVALIDATED = 4
 async def tools() -> AsyncIterator[tuple[Ffmpeg, Prober]]:
     limited = Settings().replace(**LIMITS)
     prober = Prober(limited)
-    await prober.start()
+    prober.start()
     yield Ffmpeg(limited), prober
     await prober.close()
 

@@ -33,7 +33,7 @@ BT709 = 1
 @pytest.fixture
 async def prober() -> AsyncIterator[Prober]:
     prober = Prober(SETTINGS)
-    await prober.start()
+    prober.start()
     yield prober
     await prober.close()
 

@@ -125,7 +125,7 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def prober() -> AsyncIterator[Prober]:
     prober = Prober(Settings())
-    await prober.start()
+    prober.start()
     yield prober
     await prober.close()
 
@@ -492,6 +492,8 @@ async def probing(prober: Prober, tmp_path: Path) -> tuple[asyncio.Task[Media], 
     """Return a probe that waits for a file to be opened, and the process that does it."""
     path = tmp_path / "pipe.mp4"
     os.mkfifo(path)
+    # So that there is a process to fork from, and only the child is new.
+    await prober.probe(media("tiny.mp4"))
     others = set(descendants(os.getpid()))
     task = asyncio.create_task(prober.probe(path))
     await until(lambda: bool(set(descendants(os.getpid())) - others))
@@ -522,7 +524,7 @@ async def test_cancelling_ends_the_child(own_process: None, prober: Prober, tmp_
 async def test_closing_leaves_no_child(own_process: None) -> None:
     servers = set(descendants(os.getpid()))
     prober = Prober(Settings())
-    await prober.start()
+    prober.start()
     for _ in range(3):
         await prober.probe(media("tiny.mp4"))
     await prober.close()

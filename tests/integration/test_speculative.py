@@ -88,7 +88,7 @@ def _sha256(path: Path) -> str:
 async def harness(settings: Settings) -> AsyncIterator[SpeculativeHarness]:
     harness = SpeculativeHarness(settings)
     await harness.scratch.start()
-    await harness.prober.start()
+    harness.prober.start()
     yield harness
     await harness.prober.close()
     await harness.scratch.close()

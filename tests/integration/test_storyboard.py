@@ -39,7 +39,7 @@ GREY = f"nullsrc=s=64x48:r={FRAMES_PER_SECOND}:d=6,geq=lum=20+{STEP}*N:cb=128:cr
 async def tools() -> AsyncIterator[tuple[Ffmpeg, Prober]]:
     settings = Settings()
     prober = Prober(settings)
-    await prober.start()
+    prober.start()
     yield Ffmpeg(settings), prober
     await prober.close()
 

@@ -52,7 +52,7 @@ TAGS = {
 async def tools() -> AsyncIterator[tuple[Ffmpeg, Prober]]:
     settings = Settings()
     prober = Prober(settings)
-    await prober.start()
+    prober.start()
     yield Ffmpeg(settings), prober
     await prober.close()
 

@@ -112,7 +112,7 @@ class TranscodeHarness:
 async def harness(tmp_path: Path) -> AsyncIterator[TranscodeHarness]:
     settings = Settings()
     prober = Prober(settings)
-    await prober.start()
+    prober.start()
     yield TranscodeHarness(Ffmpeg(settings), prober, tmp_path)
     await prober.close()
 

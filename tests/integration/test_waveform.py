@@ -25,7 +25,7 @@ from tests.recipes import make_recipe
 async def tools() -> AsyncIterator[tuple[Ffmpeg, Prober]]:
     settings = Settings()
     prober = Prober(settings)
-    await prober.start()
+    prober.start()
     yield Ffmpeg(settings), prober
     await prober.close()
 

@@ -6,7 +6,7 @@ Only `child_main.py` imports yt-dlp. So whatever yt-dlp or a site does, the work
 but lines of JSON (`session.py`).
 
 Children are forked from a process that has done the imports (process/fork_server.py). With
-`extractor_prewarm` it is started in advance, which saves the first job 0.7 s.
+`extractor_prewarm` there always is one, which saves the first job after a pause 0.7 s.
 
 Each job has a directory of its own for what yt-dlp, deno and libraries keep, and it is removed with
 the job. If jobs shared one, a job whose parser was taken over could leave the next ones a player's
@@ -90,7 +90,7 @@ class ExtractorPool:
         return ""
 
     async def start(self, caches: Path | None = None) -> None:
-        """Get ready to fork children. If that fails now, the first job tries again.
+        """Fork children from now on.
 
         `caches` is where each job gets a directory that yt-dlp and Deno may fill; None means a
         temporary one. `close` removes it.
@@ -99,7 +99,7 @@ class ExtractorPool:
             caches = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
         self._caches = os.fspath(caches)
         self._started = True
-        await self._processes.start(in_advance=self._settings.extractor_prewarm)
+        self._processes.start(keep=self._settings.extractor_prewarm)
 
     async def close(self) -> None:
         """End the process to fork from. Sessions that are open end with their own tasks."""

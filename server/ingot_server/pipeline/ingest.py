@@ -108,6 +108,7 @@ class Pipeline:
                 return Stored(media, cached=True)
             attempt = Attempt(lease, *pick(job.url, playlist=job.options.playlist), None)
             return Stored(await self._with_side_files(attempt, media), cached=True)
+        self._context.prober.prepare()  # while the file arrives
         if is_conversion(job):
             return await convert(self._context, job, lease)
         if not job.recipes:

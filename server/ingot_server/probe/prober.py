@@ -10,7 +10,7 @@ files. How that process ends decides about the result:
 
 While the prober is started, these processes are forked from one that has done the imports (33 MB),
 and has probed a file of its own. That takes milliseconds; starting one takes 90 ms, and more
-processor time.
+processor time. That process exists while there are jobs (process/fork_server.py).
 """
 
 from __future__ import annotations
@@ -86,9 +86,13 @@ class Prober:
         )
         self._processes = ForkServer(_PROGRAM, limits=limits)
 
-    async def start(self) -> None:
-        """Start the process to fork from. Does not raise if that fails."""
-        await self._processes.start()
+    def start(self) -> None:
+        """Fork from now on."""
+        self._processes.start()
+
+    def prepare(self) -> None:
+        """Get ready in the background, because a file will have to be probed soon."""
+        self._processes.prepare()
 
     async def close(self) -> None:
         """End the process to fork from. Probes that are running end with their own tasks."""

@@ -6,6 +6,9 @@ The worker itself never forks: it has threads, and connections that no child may
 share the memory of what they import. They are isolated from each other, from the worker and from
 the process that they are forked from as those that are started with exec (child.py). They may have
 a network of their own: then its listeners are handed to the worker, which accepts on them.
+
+The process to fork from takes tens of MiB. So it is started when children will be needed, and ends
+when there have been none for some minutes.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -21,10 +23,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.event_log import EventLogger
 from ingot_server.log_events import Event
 from ingot_server.process import network_namespace
 from ingot_server.process.child import ENVIRONMENT, ChildError, ChildProcess
+from ingot_server.process.forked_child import ForkedChild
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
 
@@ -37,6 +41,9 @@ _ATTEMPTS: Final = 2
 # After these times without a response, the process to fork from hangs, and is killed.
 _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 5.0
+# How often an unused process is looked for. One that was not used since the last look ends: so the
+# jobs of a service that gets one every few minutes still find it, at night it takes no memory.
+_UNUSED_SECONDS: Final = 300.0
 
 
 class ChildNetwork(Protocol):
@@ -77,17 +84,27 @@ class ForkServer:
         self._connects = connects
         self._network = network
         self._started = False
+        self._kept = False
         self._parent: _Parent | None = None
         self._launching = asyncio.Lock()
+        self._preparing: asyncio.Task[None] | None = None
 
-    async def start(self, *, in_advance: bool = True) -> None:
-        """Start the process to fork from; if that is impossible now, log it and return.
-
-        Unless `in_advance`, it is started with the first child.
-        """
+    def start(self, *, keep: bool = False) -> None:
+        """Fork from now on. With `keep`, there is a process to fork from until `close`."""
         self._started = True
-        if not in_advance:
-            return
+        self._kept = keep
+        if keep:
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Have the process to fork from started in the background: children will be needed soon.
+
+        If that is impossible now, it is logged, and tried again with the first child.
+        """
+        if self._started and (self._preparing is None or self._preparing.done()):
+            self._preparing = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> None:
         try:
             await self._parent_with(tuple(self._arguments()))
         except ChildError as error:
@@ -98,6 +115,8 @@ class ForkServer:
     async def close(self) -> None:
         """End the process to fork from, as soon as its last child has ended."""
         self._started = False
+        if self._preparing is not None:
+            await cancel_and_wait(self._preparing)
         parent, self._parent = self._parent, None
         if parent is not None:
             await parent.retire()
@@ -128,7 +147,10 @@ class ForkServer:
                 )
                 if parent is not None:
                     await parent.retire()
+                if not self._kept:
+                    self._parent.end_when_unused()
             assert self._parent is not None
+            self._parent.was_used = True
             return self._parent
 
     async def _chosen_network(self) -> _ChosenNetwork:
@@ -162,12 +184,13 @@ class _Parent:
     ) -> None:
         self.arguments = arguments
         self.ended = False
+        self.was_used = True
         self._process = process
         self._control = control
         self._limits = limits
         self._network = network
         self._close_listeners: Callable[[], None] = _nothing
-        self._children: dict[int, _Forked] = {}
+        self._children: dict[int, ForkedChild] = {}
         self._last_number = 0
         self._retired = False
         self._loop = asyncio.get_running_loop()
@@ -204,13 +227,13 @@ class _Parent:
             raise ChildError(f"it could not be started: {error.strerror}") from error
         return cls(process, control, arguments, limits, network)
 
-    async def fork(self, streams: int, errors: int) -> _Forked:
+    async def fork(self, streams: int, errors: int) -> ForkedChild:
         """Return a new child with these descriptors. Raises OSError or ChildError."""
         self._last_number += 1
         number = self._last_number
         request = {"number": number, "limits": self._limits.rlimits()}
         socket.send_fds(self._control, [json.dumps(request).encode()], [streams, errors])
-        child = self._children[number] = _Forked(self._expect_end)
+        child = self._children[number] = ForkedChild(self._expect_end)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await child.wait_until_started()
@@ -218,6 +241,14 @@ class _Parent:
             self._kill()
             raise ChildError("it could not be forked in time") from None
         return child
+
+    def end_when_unused(self) -> None:
+        """Look at it now and again; end it if it has no child and was not used since the last."""
+        if not (self.was_used or self._children):
+            self._close()
+        if not self.ended:
+            self.was_used = False
+            self._loop.call_later(_UNUSED_SECONDS, self.end_when_unused)
 
     async def retire(self) -> None:
         """Fork no more; end when no child is left. Returns at once if one is."""
@@ -266,7 +297,7 @@ class _Parent:
             child.end(-signal.SIGKILL)
         self._children.clear()
 
-    def _expect_end(self, child: _Forked) -> None:
+    def _expect_end(self, child: ForkedChild) -> None:
         """Kill this process unless it soon reports the end of a child that was killed."""
 
         def check() -> None:
@@ -291,50 +322,3 @@ class _Parent:
 
 def _nothing() -> None:
     """Close no listeners."""
-
-
-class _Forked:
-    """A child that was forked, or is being forked."""
-
-    def __init__(self, expect_end: Callable[[_Forked], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._expect_end = expect_end
-        self._pid: asyncio.Future[int] = loop.create_future()
-        self._code: asyncio.Future[int] = loop.create_future()
-
-    @property
-    def pid(self) -> int:
-        return self._pid.result()
-
-    @property
-    def returncode(self) -> int | None:
-        return self._code.result() if self._code.done() else None
-
-    async def wait_until_started(self) -> None:
-        """Wait until it is in a process group of its own. Raises ChildError if it never is."""
-        await self._pid
-
-    async def wait(self) -> int:
-        return await asyncio.shield(self._code)
-
-    def kill(self) -> None:
-        if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
-            self._expect_end(self)
-
-    def start(self, pid: int) -> None:
-        if self._pid.cancelled():
-            # Whoever wanted it has gone.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        else:
-            self._pid.set_result(pid)
-
-    def fail(self, message: str) -> None:
-        if not self._pid.done():
-            self._pid.set_exception(ChildError(message))
-
-    def end(self, code: int) -> None:
-        self.fail("it ended before it was ready")
-        if not self._code.done():
-            self._code.set_result(code)
