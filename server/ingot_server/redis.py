@@ -21,6 +21,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.outage import Outage
+from ingot_server.redis_losses import Losses
 from ingot_server.setting_values import SettingError
 from ingot_server.store_urls import without_password
 
@@ -52,6 +53,7 @@ class Redis(redis.asyncio.Redis):
         self.auto_close_connection_pool = True
         self._prefix = prefix
         self.outage = Outage("Redis")
+        self.losses = Losses()
         # The databases of a server have keys of their own, but share its channels.
         database = int(pool.connection_kwargs.get("db") or 0)
         self._channel_prefix = self._prefix + (f"{database}:" if database else "")

@@ -86,6 +86,8 @@ logger = EventLogger(__name__)
 
 _BACKGROUND_PAUSE_SECONDS: Final = 1.0
 _ANNOUNCEMENT: Final = "announcement"
+# Redis keeps the limits of sources for a day. They are announced again when it may have lost them.
+_LIMITS_SECONDS: Final = 60.0
 CANCEL_AGAIN_SECONDS: Final = 1.0
 RETIRE_SECONDS: Final = 1.0
 # One in so many slots for ingests may be used by a conversion that runs with its workflow.
@@ -202,7 +204,7 @@ class Worker:
             asyncio.create_task(_run_again_if_it_fails(task))
             for task in (
                 sweeping,
-                partial(self._restorer.keep_restored, self._redis.outage),
+                partial(self._restorer.keep_restored, self._redis),
                 partial(keep_journal_tidy, self._records.journal, self._blobs, self._redis.outage),
                 partial(self._workers.keep_reporting, self._measure),
                 self._sweep_uploads,
@@ -219,7 +221,7 @@ class Worker:
         outage, deliveries = self._redis.outage, WebhookDeliveries(self._redis, self._settings)
         for task in (
             partial(keep_delivering, deliveries, self._settings, self._egress, outage),
-            partial(keep_stored, deliveries, self._blobs, outage),
+            partial(keep_stored, deliveries, self._blobs, self._redis),
             self._cookie_health.keep_reporting,
         ):
             self._background.append(asyncio.create_task(_run_again_if_it_fails(task)))
@@ -304,18 +306,22 @@ class Worker:
                 await self._dispatcher.run_or_warn(*self._slots)
 
     async def _keep_announcing(self) -> None:
-        interval = self._settings.lease.total_seconds() / 4
+        interval, loop = self._settings.lease.total_seconds() / 4, asyncio.get_running_loop()
+        wakeup, limits_due = self._redis.losses.wakeup(), loop.time()
         while True:
             try:
                 for work, slots in self._slots.items():
                     await self._records.dispatch.announce(self._report.id, work, slots)
-                await self._throttle.announce_limits(_THROTTLED)
-                await self._dispatcher.run_or_warn(*self._slots)
+                if loop.time() >= limits_due:
+                    await self._throttle.announce_limits(_THROTTLED)
+                    await self._dispatcher.run_or_warn(*self._slots)
+                    limits_due = loop.time() + _LIMITS_SECONDS
             except Failure as failure:
                 await asyncio.sleep(self._redis.outage.failed(_ANNOUNCEMENT, failure))
             else:
                 self._redis.outage.succeeded(_ANNOUNCEMENT)
-                await asyncio.sleep(interval)
+                if await wakeup.wait(interval):
+                    limits_due = loop.time()
 
     async def _run_and_advance(self, job_id: str, slot_of: str) -> Work | None:
         claim = await self._records.claim(job_id, worker_id=slot_of)

@@ -38,14 +38,14 @@ from ingot_server.library.manifest_pb2 import StoredSubscription
 from ingot_server.library.tenants import TENANT
 from ingot_server.log_events import Event
 from ingot_server.metrics.definitions import SUBSCRIPTION_CHECKS, SUBSCRIPTION_JOBS
-from ingot_server.outage import Outage
+from ingot_server.redis import Redis
 from ingot_server.sources import pick
 
 logger = EventLogger(__name__)
 
 AT_ONCE: Final = 16
 """Checks that an API server does at the same time."""
-_SWEEP_SECONDS: Final = 1.0
+_SWEEP_SECONDS: Final = 5.0
 _CHECKING: Final = "checks of subscriptions"
 _JOBS_AT_ONCE: Final = 8
 _MOST_LISTS: Final = 10
@@ -60,6 +60,7 @@ class SubscriptionChecks:
         subscriptions: Subscriptions,
         ingest: IngestService,
         authentication: Authentication,
+        redis: Redis,
         settings: Settings,
     ) -> None:
         self._subscriptions = subscriptions
@@ -68,19 +69,22 @@ class SubscriptionChecks:
         self._lease = settings.lease
         self._random = random.Random()  # noqa: S311 - a schedule is not a secret
         self._running: set[asyncio.Task[None]] = set()
+        self._outage = redis.outage
+        self._wakeup = redis.losses.wakeup()
+        subscriptions.on_due_now = self._wakeup.wake
 
-    async def keep_checking(self, redis_outage: Outage) -> None:
-        """Check what is due, every second; until cancelled."""
+    async def keep_checking(self) -> None:
+        """Check what is due, every five seconds, and what is due at once; until cancelled."""
         try:
             while True:
                 try:
                     await self._restore()
                     await self._begin()
                 except Failure as failure:
-                    await asyncio.sleep(redis_outage.failed(_CHECKING, failure))
+                    await asyncio.sleep(self._outage.failed(_CHECKING, failure))
                     continue
-                redis_outage.succeeded(_CHECKING)
-                await asyncio.sleep(_SWEEP_SECONDS)
+                self._outage.succeeded(_CHECKING)
+                await self._wakeup.wait(_SWEEP_SECONDS)
         finally:
             await cancel_and_wait(*self._running)
 
@@ -104,7 +108,11 @@ class SubscriptionChecks:
         for each in await self._subscriptions.index.take(free, token, self._lease):
             task = asyncio.create_task(self._run(each, token))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._wakeup.wake()  # others may be due that had to wait
 
     async def _run(self, subscription_id: str, token: str) -> None:
         """Check a subscription that was taken, and note what became of that."""

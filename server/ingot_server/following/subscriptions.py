@@ -44,6 +44,8 @@ class Subscriptions:
         """The copy in Redis, and the schedule."""
         self._objects = SubscriptionObjects(blobs)
         self._random = random.Random()  # noqa: S311 - a schedule is not a secret
+        self.on_due_now: Callable[[], None] = lambda: None
+        """Called when a subscription became due at once by a call of this process."""
 
     async def create(self, stored: StoredSubscription) -> Subscription | None:
         """Store a new subscription, which is due at once; None if there is one with its id."""
@@ -175,6 +177,8 @@ class Subscriptions:
             delay=delay,
             unknown_delay=spread_delay(interval, self._random),
         )
+        if delay == NOW:
+            self.on_due_now()
 
     async def _get_noted(self, version: SubscriptionVersion) -> Subscription:
         """Return a version as its caller sees it, or a later one."""

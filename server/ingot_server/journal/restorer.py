@@ -30,11 +30,11 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.journal_objects import JournalObjects, group_of, has_ends
 from ingot_server.library.manifest_pb2 import JournalEntry
 from ingot_server.log_events import Event
-from ingot_server.outage import Outage
+from ingot_server.redis import Redis
 
 logger = EventLogger(__name__)
 
-CHECK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 5.0
 _FULL_CHECK_INTERVAL: Final = timedelta(minutes=1)
 _RESTORING: Final = "restoring"
 _CHUNK: Final = 32
@@ -122,12 +122,12 @@ class Restorer:
             raise _interrupted()
         return count
 
-    async def keep_restored(self, redis_outage: Outage) -> None:
-        """Restore the journal when Redis has lost writes; until cancelled.
+    async def keep_restored(self, redis: Redis) -> None:
+        """Restore the journal when `redis` has lost writes; until cancelled.
 
         One process of the installation also does it each minute, whatever was noticed.
         """
-        outages = JournalOutages(_RESTORING, redis_outage)
+        outages, wakeup = JournalOutages(_RESTORING, redis.outage), redis.losses.wakeup()
         while True:
             try:
                 if await self._index.begin_check(_FULL_CHECK_INTERVAL):
@@ -138,7 +138,7 @@ class Restorer:
                 await asyncio.sleep(outages.failed(failure))
             else:
                 outages.succeeded()
-                await asyncio.sleep(CHECK_SECONDS)
+                await wakeup.wait(_CHECK_SECONDS)
 
     async def _restore_group(self, group: str, found_at: int) -> int:
         entries = await self._objects.read(group)

@@ -14,7 +14,9 @@ from ingot_server.journal.removal import remove_due
 from ingot_server.library.blobs import Blobs
 from ingot_server.outage import Outage
 
-_CHECK_SECONDS: Final = 0.5
+# An end is in the bucket within this time and ENDS_INTERVAL.
+_CHECK_SECONDS: Final = 1.0
+_REMOVAL_SECONDS: Final = 5.0
 _COMPACTION_SECONDS: Final = 10.0
 _UPKEEP: Final = "upkeep"
 
@@ -27,12 +29,14 @@ async def keep_journal_tidy(index: JournalIndex, blobs: Blobs, redis_outage: Out
     ends = EndsWriter(index, blobs)
     outages = JournalOutages(_UPKEEP, redis_outage)
     loop = asyncio.get_running_loop()
-    compacted_at = loop.time()
+    removed_at = compacted_at = loop.time()
     while True:
         await asyncio.sleep(_CHECK_SECONDS)
         try:
             await ends.record_due()
-            await remove_due(index, blobs)
+            if loop.time() - removed_at >= _REMOVAL_SECONDS:
+                removed_at = loop.time()
+                await remove_due(index, blobs)
             if loop.time() - compacted_at >= _COMPACTION_SECONDS:
                 compacted_at = loop.time()
                 while await compact(index, blobs):

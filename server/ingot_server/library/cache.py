@@ -230,6 +230,8 @@ class Cache:
     def _tracking_changed(self, tracking: bool) -> None:
         self._memory.enabled = tracking
         self._memory.clear()
+        if tracking:
+            self._redis.losses.suspect()
 
 
 def _manifest(value: object) -> Manifest | None:

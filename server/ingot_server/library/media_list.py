@@ -26,7 +26,7 @@ from ingot_server.redis import Redis, unavailable
 logger = EventLogger(__name__)
 
 _BUILDING: Final = "building"
-_CHECK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 5.0
 _CHECK_INTERVAL: Final = timedelta(hours=1)
 _BATCH: Final = 1000
 
@@ -54,6 +54,7 @@ class MediaList:
     def __init__(self, catalog: Catalog, blobs: Blobs, redis: Redis) -> None:
         self._catalog = catalog
         self._blobs = blobs
+        self._losses = redis.losses
         self._index = MediaIndex(redis)
 
     async def page(self, wanted: MediaFilter, *, limit: int, cursor: str = "") -> Page:
@@ -76,7 +77,7 @@ class MediaList:
 
         A check lists what missed the index, and renews the copy in the bucket.
         """
-        outage = Outage("The index of media items")
+        outage, wakeup = Outage("The index of media items"), self._losses.wakeup()
         while True:
             try:
                 with unavailable():
@@ -87,7 +88,7 @@ class MediaList:
                 await asyncio.sleep(outage.failed(_BUILDING, failure))
             else:
                 outage.succeeded(_BUILDING)
-                await asyncio.sleep(_CHECK_SECONDS)
+                await wakeup.wait(_CHECK_SECONDS)
 
     async def rebuild_index(
         self, *, from_manifests: bool = False, progress: Progress | None = None

@@ -19,17 +19,20 @@ from ingot_server.journal.outages import JournalOutages
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.manifest_pb2 import PendingDelivery
 from ingot_server.library.webhook_objects import WebhookObjects
-from ingot_server.outage import Outage
+from ingot_server.redis import Redis
 
-_SECONDS: Final = 2.0
+_SECONDS: Final = 15.0
 _STORING: Final = "storage of webhooks"
 _CHUNK: Final = 500
 
 
-async def keep_stored(deliveries: WebhookDeliveries, blobs: Blobs, redis_outage: Outage) -> None:
-    """Write, restore and remove what is due, every two seconds; until cancelled."""
+async def keep_stored(deliveries: WebhookDeliveries, blobs: Blobs, redis: Redis) -> None:
+    """Write, restore and remove what is due, every 15 seconds and when Redis may have lost data.
+
+    Runs until it is cancelled.
+    """
     objects = WebhookObjects(blobs)
-    outages = JournalOutages(_STORING, redis_outage)
+    outages, wakeup = JournalOutages(_STORING, redis.outage), redis.losses.wakeup()
     while True:
         try:
             if await deliveries.begin_check():
@@ -40,7 +43,7 @@ async def keep_stored(deliveries: WebhookDeliveries, blobs: Blobs, redis_outage:
             await asyncio.sleep(outages.failed(failure))
         else:
             outages.succeeded()
-            await asyncio.sleep(_SECONDS)
+            await wakeup.wait(_SECONDS)
 
 
 async def write_lasting(deliveries: WebhookDeliveries, objects: WebhookObjects) -> int:
