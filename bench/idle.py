@@ -1,4 +1,6 @@
-"""`ingot-server up` with nothing to do: memory and processor time, and SeaweedFS after many puts.
+"""`ingot-server up` with nothing to do: memory, processor time, and SeaweedFS after many puts.
+
+No job has run, so there is no fork server: one ends when it was not used for some minutes.
 
 The puts are like those of small jobs: a file of 90 KB and its manifest, and some are removed.
 """
@@ -10,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench.processes import MEBIBYTE, memory_bytes, processor_seconds, role, tree
+from bench.processes import MEBIBYTE, memory_bytes, processor_seconds, role, tree, wakeups
 from ingot_server.library.blobs import Blobs
 from tests.installation import Installation, installation
 
@@ -45,12 +47,16 @@ async def main() -> None:
 async def measure_idle(ingot: Installation) -> None:
     """Print what each process takes, and all of them."""
     pids = tree(ingot.process.pid)
-    before = {pid: processor_seconds([pid]) for pid in pids}
+    before = {pid: (processor_seconds([pid]), wakeups(pid)) for pid in pids}
     await asyncio.sleep(IDLE_SECONDS)
-    spent = {pid: (processor_seconds([pid]) - before[pid]) / IDLE_SECONDS for pid in pids}
+    spent = {pid: (processor_seconds([pid]) - before[pid][0]) / IDLE_SECONDS for pid in pids}
     for pid in pids:
         memory = memory_bytes([pid]) / MEBIBYTE
-        print(f"    {role(pid):20} {memory:6.1f} MiB {100 * spent[pid]:5.2f} % of a core")
+        woken = (wakeups(pid) - before[pid][1]) / IDLE_SECONDS
+        print(
+            f"    {role(pid):20} {memory:6.1f} MiB {100 * spent[pid]:5.2f} % of a core, "
+            f"{woken:.0f} wake-ups a second"
+        )
     print(
         f"  {len(pids)} processes: {_mebibytes(ingot):.0f} MiB, "
         f"{100 * sum(spent.values()):.2f} % of a core"

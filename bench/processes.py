@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -39,6 +40,17 @@ def memory_bytes(pids: Iterable[int]) -> int:
 def processor_seconds(pids: Iterable[int]) -> float:
     """Of these processes since they began, and of their children that have ended."""
     return sum(map(_ticks, pids)) / _TICKS
+
+
+def wakeups(pid: int) -> int:
+    """How often the threads of a process have waited so far (proc_pid_status(5))."""
+    found = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            _, _, count = status.read_text().partition("\nvoluntary_ctxt_switches:")
+            found += int(count.partition("\n")[0])
+    return found
 
 
 def processor_seconds_by_role(pid: int) -> Mapping[str, float]:

@@ -142,7 +142,7 @@ class Gateway:
         if not self._calls.idle.is_set():
             for task in state.tasks:
                 task.cancel()
-        self._server.should_exit = True
+        self._server.stop()
         await asyncio.wait({self._serving}, timeout=_LINGER_SECONDS)
         # The connections that are still open belong to clients that do not read.
         self._server.force_exit = True

@@ -61,7 +61,7 @@ async def serving_metrics(
     try:
         yield f"{address.rpartition(':')[0]}:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.stop()
         await asyncio.wait({serving}, timeout=_STOP_SECONDS)
         server.force_exit = True
         with contextlib.suppress(asyncio.CancelledError):

@@ -15,6 +15,7 @@ from ingot_server.api.cors import Headers
 from ingot_server.api.http_connection import HttpConnection, TimeLimits
 from ingot_server.api.server_certificate import ServerCertificate
 
+_DATE_SECONDS: Final = 1.0
 # RFC 6750, section 3. It makes no browser ask for a password.
 _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="ingot"'),)
 
@@ -22,9 +23,25 @@ _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="ingot"'),)
 class UvicornServer(uvicorn.Server):
     """uvicorn without signal handlers: this process has its own."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Accept nothing more, and have `serve` return when all connections have ended."""
+        self.should_exit = True
+        self._stopping.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        """Renew the Date header until `stop`. uvicorn itself looks ten times a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_SECONDS):
+                    await self._stopping.wait()
 
 
 def uvicorn_server(

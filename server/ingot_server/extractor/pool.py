@@ -17,6 +17,7 @@ for every video anyway, and deno starts in 10 ms with an empty directory.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.metadata
 import math
 import os
@@ -84,7 +85,7 @@ class ExtractorPool:
         """The version of yt-dlp that the next session gets; empty if its directory has none."""
         place = self._installed()
         if place is None:
-            return importlib.metadata.version("yt-dlp")
+            return _released_version()
         for found in importlib.metadata.distributions(name="yt-dlp", path=[str(place)]):
             return found.version
         return ""
@@ -216,6 +217,12 @@ class ExtractorPool:
     def _arguments(self) -> Sequence[str]:
         place = self._installed()
         return () if place is None else (str(place),)
+
+
+@functools.cache
+def _released_version() -> str:
+    # Workers report it every few seconds, and its file has 180 KB.
+    return importlib.metadata.version("yt-dlp")
 
 
 def _limits(settings: Settings) -> Limits:

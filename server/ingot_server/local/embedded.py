@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 _DRAIN: Final = timedelta(seconds=3)
 _STOP_SECONDS: Final = 4.0
 _LOCAL_SERVER_STOP_SECONDS: Final = 0.7
-_VACUUM_SECONDS: Final = 5.0
+# Each costs SeaweedFS and this process a connection with TLS.
+_VACUUM_SECONDS: Final = 30.0
 _RUNS_JOBS: Final = re.compile("ready for [0-9]+ (jobs|conversions)")
 _EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")
 
