@@ -1,8 +1,11 @@
 """A method of Ingot against a bare grpc.aio handler that returns the same message.
 
-Both servers run in processes of their own; the same client calls them in turn, fifty times each, so
-that whatever else the machine does falls on both. Ingot asks who calls and counts the calls; the
-client sends both the same token.
+Both servers run in processes of their own; the same client calls them in turn, in many short
+rounds, so that whatever else the machine does falls on both. Ingot asks who calls and counts the
+calls; the client sends both the same token.
+
+Client and server share the processors, so rates tell of both, and of what else runs. The processor
+time that a server takes for a call is its own.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,7 +24,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bench.known_caller import METADATA
+from bench.processes import processor_seconds
 from ingot.v1 import ingest_service_pb2, media_service_pb2
+from tests.installation import Installation
 
 CALLS = 960
 CALLERS = 32
@@ -35,22 +40,55 @@ METHODS: dict[str, MethodDescriptor] = {
 
 
 async def compare(
-    method: str, requests: dict[str, Message], ingot: str, response: Message, folder: Path
+    method: str,
+    requests: dict[str, Message],
+    ingot: Installation,
+    response: Message,
+    folder: Path,
 ) -> None:
-    """Prints for each named request how many calls per second Ingot serves, and the ratio."""
+    """Prints for each named request the calls per second, the processor time, and the ratios."""
     path = folder / "response.binpb"
     path.write_bytes(response.SerializeToString())
-    async with bare_handler(method, path) as bare:
+    async with bare_handler(method, path) as (bare_address, bare_process):
         for name, request in requests.items():
-            ratios, rates = [], []
+            ingot_server = Server(ingot.grpc_address, ingot.children("serve"))
+            bare_server = Server(bare_address, [bare_process])
             for _ in range(ROUNDS):
-                bare_rate = await rate(method, bare, request)
-                rates.append(await rate(method, ingot, request))
-                ratios.append(rates[-1] / bare_rate)
+                for server in (bare_server, ingot_server):
+                    await server.measure(method, request)
+            rates = zip(ingot_server.rates, bare_server.rates, strict=True)
+            ratios = [of_ingot / of_bare for of_ingot, of_bare in rates]
             print(
-                f"  {name}: {statistics.median(rates):.0f} calls/s, ratio to the bare handler: "
-                f"median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
+                f"  {name}: {statistics.median(ingot_server.rates):.0f} calls/s, ratio to the bare "
+                f"handler: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to "
+                f"{max(ratios):.2f}"
             )
+            used, bare_used = (each.microseconds_a_call for each in (ingot_server, bare_server))
+            print(
+                f"  processor time of the server for a call: {used:.0f} us, of the bare handler "
+                f"{bare_used:.0f} us, ratio {bare_used / used:.2f}"
+            )
+
+
+class Server:
+    """A server that is measured in rounds."""
+
+    def __init__(self, address: str, pids: Collection[int]) -> None:
+        self._address = address
+        self._pids = pids
+        self._seconds = 0.0
+        self.rates: list[float] = []
+        """Calls per second of each round."""
+
+    async def measure(self, method: str, request: Message) -> None:
+        before = processor_seconds(self._pids)
+        self.rates.append(await rate(method, self._address, request))
+        self._seconds += processor_seconds(self._pids) - before
+
+    @property
+    def microseconds_a_call(self) -> float:
+        """Processor time of the server, with what it does besides."""
+        return self._seconds * 1e6 / (CALLS * len(self.rates))
 
 
 async def rate(method: str, address: str, request: Message) -> float:
@@ -73,7 +111,8 @@ async def rate(method: str, address: str, request: Message) -> float:
 
 
 @asynccontextmanager
-async def bare_handler(method: str, response: Path) -> AsyncIterator[str]:
+async def bare_handler(method: str, response: Path) -> AsyncIterator[tuple[str, int]]:
+    """Runs a bare handler; yields its address and the id of its process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.bare_handler", method, str(response)),
         stdout=asyncio.subprocess.PIPE,
@@ -82,7 +121,8 @@ async def bare_handler(method: str, response: Path) -> AsyncIterator[str]:
     )
     assert process.stdout is not None
     try:
-        yield f"127.0.0.1:{(await process.stdout.readline()).decode().strip()}"
+        port = (await process.stdout.readline()).decode().strip()
+        yield f"127.0.0.1:{port}", process.pid
     finally:
         process.kill()
         await process.wait()

@@ -38,4 +38,4 @@ async def main() -> None:
                             request, metadata=METADATA
                         )
                     assert response.job.cached
-                    await compare("Ingest", {name: request}, ingot.grpc_address, response, folder)
+                    await compare("Ingest", {name: request}, ingot, response, folder)

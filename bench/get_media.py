@@ -34,7 +34,7 @@ async def main() -> None:
                 await compare(
                     "GetMedia",
                     {"by id": by_id, "by URL": GetMediaRequest(url=url)},
-                    ingot.grpc_address,
+                    ingot,
                     GetMediaResponse(media=media),
                     folder,
                 )
