@@ -325,7 +325,7 @@ def missing_of(job: Job, stored: Manifest | None, *, mutable: bool) -> Missing:
     """
     if stored is None or (mutable and job.HasField("max_age") and _is_too_old(_age(stored), job)):
         return Missing.EVERYTHING
-    if missing_side_files(stored, job.options) is not None:
+    if job.HasField("options") and missing_side_files(stored, job.options) is not None:
         return Missing.SIDE_FILES
     return Missing.NOTHING
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from ingot.v1 import reason_pb2
 from ingot_server.api.authentication import Authentication
@@ -99,8 +99,9 @@ class ApiServer:
             )
         )
         handlers = _Handlers(self._calls, settings, authentication)
-        self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers(
+            [*(handlers.of(service) for service in services), self._health.handler()]
+        )
         add_reflection(
             (*(service.descriptor.full_name for service in services), health.SERVICE_NAME),
             self._server,
@@ -269,9 +270,9 @@ class _Handlers:
 
         return call
 
-    async def _caller(self, method: Method, context: Context) -> Caller:
+    def _caller(self, method: Method, context: Context) -> Awaitable[Caller]:
         authentication = self._authentication
-        return await authentication.admit(
+        return authentication.admit(
             method.scope,
             context.peer(),
             _authorization(context) if authentication.required else "",
@@ -282,7 +283,7 @@ class _Handlers:
 def _authorization(context: Context) -> str:
     """Return the metadata `authorization`. If it was sent more than once, it is no token."""
     sent = context.invocation_metadata() or ()
-    return ", ".join(str(value) for key, value in sent if key == "authorization")
+    return ", ".join([str(value) for key, value in sent if key == "authorization"])
 
 
 def _certificate(context: Context, authentication: Authentication) -> str:

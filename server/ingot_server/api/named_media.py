@@ -46,8 +46,8 @@ def named_id(request: NamingRequest, blobs: Blobs) -> str:
     Raises Failure: INVALID_REQUEST for a malformed URL, UNSUPPORTED_URL if no source accepts it,
     BUCKET_FORBIDDEN.
     """
-    if request.media_id:
-        return request.media_id
+    if media_id := request.media_id:
+        return media_id
     return resolve_internal(resolve(request.url, request.selection), blobs).media_id
 
 

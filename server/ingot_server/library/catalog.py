@@ -96,10 +96,10 @@ class Catalog:
         With `damaged`, also that of a media item whose blob is damaged. A thousand calls at once
         read it twice at most.
         """
-        if not is_media_id(media_id):
-            return None
         manifest = self._cache.get_from_memory(media_id)
         if manifest is None:
+            if not is_media_id(media_id):
+                return None
             manifest = await self._reads.get(media_id)
         return _if_readable(manifest, damaged=damaged)
 
@@ -109,8 +109,6 @@ class Catalog:
         If there is no such media item, return the id that it would have, and None. With `damaged`,
         one whose blob is damaged counts, too.
         """
-        if not is_media_id(media_id):
-            return media_id, None
         remembered = self.aliases.get_from_memory(media_id)
         if (
             remembered is not None
@@ -120,6 +118,8 @@ class Catalog:
         manifest = await self.get(media_id, damaged=damaged)
         if manifest is not None:
             return media_id, manifest
+        if not is_media_id(media_id):
+            return media_id, None
         # The alias in memory may be stale, because its media item does not exist.
         target = await self.aliases.get(media_id, allow_stale=False)
         if target is None:

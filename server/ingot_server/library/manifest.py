@@ -50,7 +50,8 @@ def has_expired(manifest: Manifest) -> bool:
 
     One that is pinned never expires.
     """
-    return not manifest.media.pinned and is_past_expiry(manifest.media)
+    media = manifest.media
+    return is_past_expiry(media) and not media.pinned
 
 
 def is_past_expiry(media: Media) -> bool:
@@ -60,7 +61,7 @@ def is_past_expiry(media: Media) -> bool:
 
 def is_damaged(manifest: Manifest) -> bool:
     """Return whether the media item's own file is known not to be whole."""
-    return bool(problem_of(manifest, manifest.media.blob.url))
+    return manifest.HasField("damage") and bool(problem_of(manifest, manifest.media.blob.url))
 
 
 def problem_of(manifest: Manifest, url: str) -> str:
