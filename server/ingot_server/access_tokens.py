@@ -89,6 +89,10 @@ class AccessTokens:
         # A caller cannot choose digests, so the time of the lookup tells nothing about a token.
         return self._by_digest.get(hashlib.sha256(token.encode()).digest())
 
+    def is_valid(self, token: AccessToken) -> bool:
+        """Return whether an entry is still one of the settings, and has not expired."""
+        return self._by_digest.get(token.sha256) is token and token.expires > time.time()
+
     def named(self, name: str) -> list[AccessToken]:
         """Return the entries of a caller's tokens that have not expired, the last one last."""
         now = time.time()

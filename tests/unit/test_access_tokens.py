@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -187,3 +188,54 @@ async def test_a_file_is_read_again_when_it_changes(
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     await cancel_and_wait(following)
+
+
+async def test_a_caller_that_is_known_has_what_its_token_says_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "tokens.toml"
+    token = new_token()
+    path.write_text(entry(token, "ci", ["read"], None))
+    authentication = Authentication(Settings(tokens_file=str(path)))
+    following = asyncio.create_task(authentication.keep_current())
+
+    async def replace(content: str) -> None:
+        caplog.clear()
+        path.write_text(content)
+        await until(lambda: "1 tokens" in caplog.text)
+
+    assert (await authentication.admit(READ, PEER, f"Bearer {token}")).scopes == {READ}
+
+    await replace(entry(token, "ci", ["write"], None))
+    caller = await authentication.admit(None, PEER, f"Bearer {token}")
+    assert caller.scopes == {Scope.SCOPE_WRITE}
+
+    await replace(entry(new_token(), "ci", ["read"], None))
+    with pytest.raises(Failure, match="not one that this server knows"):
+        await authentication.admit(None, PEER, f"Bearer {token}")
+    await cancel_and_wait(following)
+
+
+async def test_a_caller_that_is_known_is_refused_once_its_token_has_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token, expire_time = new_token(), datetime.now(UTC) + timedelta(hours=1)
+    settings = with_tokens(entry(token, "ci", ["read"], expire_time))
+    authentication = Authentication(settings)
+
+    assert (await authentication.admit(READ, PEER, f"Bearer {token}")).name == "ci"
+
+    monkeypatch.setattr(time, "time", expire_time.timestamp)
+    with pytest.raises(Failure, match="expired"):
+        await authentication.admit(READ, PEER, f"Bearer {token}")
+
+
+async def test_a_known_caller_is_told_from_others_by_its_peer_and_by_its_token() -> None:
+    token = new_token()
+    authentication = Authentication(with_tokens(entry(token, "ci", ["read"], None)))
+
+    for peer in (PEER, "ipv4:127.0.0.1:40001", PEER):
+        assert (await authentication.admit(READ, peer, f"Bearer {token}")).peer == peer
+    with pytest.raises(Failure):
+        await authentication.admit(READ, PEER, f"Bearer {new_token()}")

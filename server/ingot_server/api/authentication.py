@@ -9,12 +9,14 @@ ask who calls, and every caller may do everything.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
-from ingot_server.access_tokens import AccessTokens
+from ingot_server.access_tokens import AccessToken, AccessTokens
 from ingot_server.api.call_rates import CallRates
 from ingot_server.api.caller import Caller
 from ingot_server.api.client_certificates import ClientCertificates
@@ -29,12 +31,23 @@ if TYPE_CHECKING:
 
 _JWT_DOTS: Final = 2
 _SCOPES: Final = {"metrics": Scope.SCOPE_ADMIN}
+# Connections whose caller is kept, about 1 KiB each.
+_KNOWN: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A caller, which is valid as long as its token is."""
+
+    caller: Caller
+    token: AccessToken
 
 
 class Authentication:
     """Callers by their credentials, and the count of their calls, if there are `rates`.
 
-    Raises SettingError if the settings cannot be used.
+    `_known` maps the peer of a connection and a hash of what it sends as `authorization` to the
+    caller that has sent it before. Raises SettingError if the settings cannot be used.
     """
 
     def __init__(self, settings: Settings, rates: CallRates | None = None) -> None:
@@ -48,6 +61,7 @@ class Authentication:
         """Whether a call needs a token or a JWT."""
         self._limits = CallerLimits.of(settings)
         self._local_limits = self._limits.on_this_machine()
+        self._known: dict[tuple[str, bytes], _Known] = {}
         self._open = frozenset(settings.open_services.replace(",", " ").split())
 
     async def keep_current(self) -> None:
@@ -85,7 +99,13 @@ class Authentication:
         """
         certified = certificate and not authorization and self.certificates.replace_tokens
         if self.required and not certified:
-            caller = await self._caller(peer, _bearer_token(authorization))
+            # Not a hash of OpenSSL, which looks it up each time for longer than it hashes.
+            sent = peer, hashlib.blake2b(authorization.encode(), digest_size=32).digest()
+            known = self._known.get(sent)
+            if known is not None and self._tokens.is_valid(known.token):
+                caller = known.caller
+            else:
+                caller = await self._caller(peer, _bearer_token(authorization), sent)
         else:
             if self.certificates.required and not certificate and not peer.startswith("unix:"):
                 # It could not be told from others, and would cancel jobs for them.
@@ -99,7 +119,7 @@ class Authentication:
                 caller = dataclasses.replace(caller, limits=self._local_limits)
         if scope is not None:
             caller.require(scope)
-        if self._rates is not None:
+        if self._rates is not None and not self._rates.pass_at_once(caller):
             await self._rates.count(caller)
         return caller
 
@@ -136,7 +156,8 @@ class Authentication:
     def _accepts_other_names(self) -> bool:
         return self._jwts is not None or self.certificates.replace_tokens
 
-    async def _caller(self, peer: str, token: str) -> Caller:
+    async def _caller(self, peer: str, token: str, sent: tuple[str, bytes]) -> Caller:
+        """Return whose token it is, and keep that as what was `sent`. Raises Failure."""
         found = self._tokens.find(token)
         if found is None and self._jwts is not None and token.count(".") == _JWT_DOTS:
             verified = await self._jwts.verify(token)
@@ -152,7 +173,11 @@ class Authentication:
                 reason_pb2.REASON_TOKEN_EXPIRED,
                 "The token has expired. Ask the operator for a new one.",
             )
-        return self._named(peer, found.name, found.scopes, found.limits)
+        caller = self._named(peer, found.name, found.scopes, found.limits)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[sent] = _Known(caller, found)
+        return caller
 
     def _named(
         self, peer: str, name: str, scopes: frozenset[Scope.ValueType], limits: CallerLimits
