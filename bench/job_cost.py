@@ -22,7 +22,13 @@ from pathlib import Path
 
 from bench.clips import clip
 from bench.origin import origin
-from bench.processes import INGOT, STORES, processor_seconds_by_role, use_processors
+from bench.processes import (
+    INGOT,
+    STORES,
+    busy_seconds,
+    processor_seconds_by_role,
+    use_processors,
+)
 from ingot import Client
 from tests.installation import descendants, installation
 
@@ -121,10 +127,14 @@ async def _measure(jobs: SmallJobs, processors: Collection[int]) -> None:
             print(f"  one after another: {_described(seconds)}")
         seconds = []
         with jobs.costing(seconds, f"{AT_ONCE} at once on {_cores(count)}"):
-            begin = time.perf_counter()
+            begin, used = time.perf_counter(), busy_seconds()
             seconds += await jobs.at_once(_for_seconds(SECONDS))
-            rates[count] = len(seconds) / (time.perf_counter() - begin)
-        print(f"  {AT_ONCE} at once on {_cores(count)}: {rates[count]:.1f} jobs a second")
+            lasted, used = time.perf_counter() - begin, busy_seconds() - used
+        rates[count] = len(seconds) / lasted
+        print(
+            f"  {AT_ONCE} at once on {_cores(count)}: {rates[count]:.1f} jobs a second, "
+            f"{1000 * used / len(seconds):.0f} ms of all processes each, {used / lasted:.2f} busy"
+        )
         if count == len(processors):
             seconds = await jobs.at_random(LOAD * rates[count])
             print(f"  at {LOAD:.0%} of that: {_described(seconds)}")

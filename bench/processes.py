@@ -61,6 +61,14 @@ def processor_seconds_by_role(pid: int) -> Mapping[str, float]:
     return seconds
 
 
+def busy_seconds() -> float:
+    """What all processes of the machine have used of its processors, and the kernel for them."""
+    user, nice, system, _, _, interrupts, soft_interrupts, *_ = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=11)[1:11]
+    )
+    return (user + nice + system + interrupts + soft_interrupts) / _TICKS
+
+
 def role(pid: int) -> str:
     """What a process of an installation does."""
     names = {Path(word.split(" ")[0]).name for word in command_line(pid)}
