@@ -5,8 +5,10 @@ else running; an ingest is from the call to SUCCEEDED. The media are HLS of two 
 that takes 200 ms to begin each answer. Jobs follow each other at once, so the process that waits
 for the next job is made while the one before runs. The ratio is that of the means.
 
-The processor time of an extraction is that of its process, from the fork to its end, against that
-of yt-dlp itself in a process that is not a new one (plain_extraction.py).
+The processor time of an extraction is that of its process, from the fork to its end, with the
+ffmpeg that it starts, against that of yt-dlp itself in a process that is not a new one
+(plain_extraction.py). Besides, it prints that of a child that is forked and tells its version, and
+that of the worker, which has the guard and the session.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.clips import segments
 from bench.processes import processor_seconds, role, tree
@@ -39,8 +42,8 @@ async def main() -> None:
         folder = Path(directory)
         files = await segments(folder, 2, 50_000)
         async with site(files, delay_seconds=DELAY) as address:
-            alone, processor = await extract(f"{address}/list.m3u8", folder)
-            plain = await plain_processor_seconds(f"{address}/list.m3u8", folder)
+            alone = await extract(f"{address}/list.m3u8", folder)
+            plain, ffmpeg = await plain_processor_seconds(f"{address}/list.m3u8", folder)
             with installation(folder / "data", workers="1") as ingot:
                 async with Client(ingot.grpc_address) as client:
                     begin = time.perf_counter()
@@ -48,33 +51,54 @@ async def main() -> None:
                         await (await client.ingest_video(f"{address}/list.m3u8?run={run}"))
                     whole = (time.perf_counter() - begin) / RUNS
     print(
-        f"  {RUNS} jobs; extraction {alone:.3f} s, ingest {whole:.3f} s each, "
-        f"ratio {whole / alone:.3f}"
+        f"  {RUNS} jobs; extraction {alone.wall:.3f} s, ingest {whole:.3f} s each, "
+        f"ratio {whole / alone.wall:.3f}"
     )
+    more = alone.processor - plain - ffmpeg
     print(
-        f"  processor time of an extraction {processor * 1000:.0f} ms, of yt-dlp itself "
-        f"{plain * 1000:.0f} ms: {(processor - plain) * 1000:.0f} ms more"
+        f"  processor time of an extraction {alone.processor * 1000:.0f} ms, of yt-dlp itself "
+        f"{plain * 1000:.0f} ms and {ffmpeg * 1000:.0f} ms of ffmpeg: {more * 1000:.0f} ms more; "
+        f"a child that does nothing takes {alone.fork * 1000:.0f} ms, the worker "
+        f"{alone.worker * 1000:.0f} ms"
     )
 
 
-async def plain_processor_seconds(url: str, folder: Path) -> float:
-    """Processor time of yt-dlp itself, the mean of ALONE runs."""
+class Extraction(NamedTuple):
+    """What an extraction takes by itself, in seconds: the mean of ALONE runs."""
+
+    wall: float
+    """For resolving and fetching."""
+    processor: float
+    """Of its process, and of what that starts."""
+    fork: float
+    """Processor time of a child that does nothing."""
+    worker: float
+    """Processor time of the process with the guard and the session."""
+
+
+async def plain_processor_seconds(url: str, folder: Path) -> tuple[float, float]:
+    """Processor time of yt-dlp itself and of its ffmpeg, the mean of ALONE runs."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.plain_extraction", url, str(folder), str(ALONE)),
         stdout=asyncio.subprocess.PIPE,
     )
     found, _ = await process.communicate()
-    return float(found)
+    plain, ffmpeg = map(float, found.split())
+    return plain, ffmpeg
 
 
-async def extract(url: str, folder: Path) -> tuple[float, float]:
-    """Seconds and processor time that an extraction takes by itself, the mean of ALONE runs."""
+async def extract(url: str, folder: Path) -> Extraction:
+    """Measure extractions with nothing else running."""
     settings = Settings(egress_allow_loopback=True)
     extractor, proxy = ExtractorPool(settings), EgressProxy(settings)
     await proxy.start()
     await extractor.start()
     await extractor.check()
-    spent, before = 0.0, _children_seconds()
+    before = _children_seconds()
+    for _ in range(ALONE):
+        await extractor.check()
+    fork = (_children_seconds() - before) / ALONE
+    spent, before, worker = 0.0, _children_seconds(), time.process_time()
     for run in range(ALONE):
         files = folder / f"alone-{run}"
         files.mkdir()
@@ -90,12 +114,13 @@ async def extract(url: str, folder: Path) -> tuple[float, float]:
             await session.resolve()
             await session.fetch(files, lambda _done, _total: None)
             spent += time.perf_counter() - begin
+    worker = (time.process_time() - worker) / ALONE
     # It has ended when the process that it was forked from has noticed.
     await extractor.check()
-    processor = _children_seconds() - before
+    processor = (_children_seconds() - before) / ALONE
     await extractor.close()
     await proxy.close()
-    return spent / ALONE, processor / ALONE
+    return Extraction(spent / ALONE, processor, fork, worker)
 
 
 def _children_seconds() -> float:
