@@ -145,13 +145,14 @@ class Harness:
         """
         files = {path.name for path in files_below(self.settings.scratch_dir)}
         assert files <= {"lock", "sweep.lock", "authorities.pem"}
-        await until(lambda: not self._running(b"ffmpeg"))
+        await until(lambda: not self._running(b"ffmpeg", but=b"child_main.py"))
         await until(lambda: len(self._running(b"child_main.py")) <= 1)
 
-    def _running(self, program: bytes) -> list[bytes]:
-        """Return the command lines with `program` in them that began after this harness."""
+    def _running(self, program: bytes, *, but: bytes = b"\n") -> list[bytes]:
+        """Return the command lines with `program` and not `but` that began after this harness."""
         began = set(descendants(os.getpid())) - self._older
-        return [command for command in map(_command_line, began) if program in command]
+        commands = map(_command_line, began)
+        return [command for command in commands if program in command and but not in command]
 
     def _unfinished(self) -> list[str]:
         listed = self.blobs._s3.calls.client._list_multipart_uploads(self.blobs.bucket)

@@ -124,6 +124,20 @@ async def test_an_impersonated_request_trusts_the_authority_of_the_installation(
     assert found.title == "a bell"
 
 
+TEMPORARY = """
+        import tempfile
+        with tempfile.NamedTemporaryFile() as file:
+            text = file.name
+"""
+
+
+async def test_temporary_files_are_in_the_directory_of_the_job(
+    settings: Settings, tmp_path: Path, origin: Origin
+) -> None:
+    found = await resolved(settings, tmp_path, TEMPORARY, origin.url("/trial"))
+    assert Path(found.title).parent.name.startswith("cache-")
+
+
 ATTEMPTS = """
         import json, os, runpy
         tried = runpy.run_path({attempts!r})["tried"]

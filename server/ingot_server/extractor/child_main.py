@@ -1,5 +1,7 @@
 """The program that runs yt-dlp: one process per job, forked or started by `pool.py`.
 
+    child_main.py FFMPEG [DIRECTORY]      an updated yt-dlp is in DIRECTORY: versions.py
+
     request   {"url": ..., "proxy": ..., ...}: `Request` has all fields
     response  {"kind": "resolved", ...} or {"kind": "entries", ...}
     request   {"directory": ..., "media": true}
@@ -23,8 +25,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -44,14 +48,14 @@ _keep_bytecode_whole()
 # yt-dlp would load this if it is installed, and all of cryptography with it, 6 MiB, only to read
 # the cookies of browsers.
 sys.modules["secretstorage"] = None  # type: ignore[assignment] # so that it seems to be missing
-_ARGUMENTS: Final = sys.argv[1:]
-if _ARGUMENTS:
-    sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see versions.py
+_FFMPEG, *_UPDATED = sys.argv[1:]
+if _UPDATED:
+    sys.path.insert(0, _UPDATED[0])
     try:
         import yt_dlp
     except Exception as error:
         # If its files are damaged, the yt-dlp released with Ingot runs the job.
-        sys.stderr.write(f"{_ARGUMENTS[0]} is damaged: {error!r}\n")
+        sys.stderr.write(f"{_UPDATED[0]} is damaged: {error!r}\n")
         os.execv(sys.executable, sys.orig_argv[:-1])  # noqa: S606 - this program
 
 import yt_dlp
@@ -60,7 +64,7 @@ import yt_dlp.globals
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.extractor import formats, radio, sandbox, sponsorblock
+from ingot_server.extractor import formats, radio, sandbox, sponsorblock, tls_contexts
 from ingot_server.extractor.cookie_rejection import asks_to_sign_in, signed_out
 from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
@@ -72,6 +76,7 @@ from ingot_server.extractor.po_tokens import PoTokens, register_provider
 from ingot_server.extractor.presentation import TRACK, LiveStream, Track
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
+from ingot_server.extractor.rehearsal import rehearse
 from ingot_server.extractor.renditions import correct_formats
 from ingot_server.extractor.shortfall import Announced, shortfall, watch_youtube
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
@@ -90,8 +95,8 @@ _MAX_NESTED_LISTS: Final = 3
 
 _output = 1
 """The descriptor of the responses."""
-_extractors: list[Any] = []
-"""yt-dlp's own extractors, in its order. It would sort them out for each job in 40 ms."""
+_extractors: dict[str, Any] = {}
+"""yt-dlp's own extractors by key, in its order. It would sort them out for each job in 40 ms."""
 
 
 class Upcoming(Exception):
@@ -257,8 +262,8 @@ class Extraction:
         if request.plugins:
             self.ydl.add_default_info_extractors()
         else:
-            for extractor in _extractors:
-                self.ydl.add_info_extractor(extractor)
+            # Not a copy: that would write to the memory of each of them.
+            self.ydl._ies = _extractors  # noqa: SLF001 - there is no public name for it
         self._selection_error = ""
         self._best = self.ydl.build_format_selector(formats.selector(request.wanted))
 
@@ -432,7 +437,7 @@ def _send(**message: object) -> None:
 
 
 def prepare() -> None:
-    """Do what every job needs. Imports and compiling URL patterns, 0.3 s, yt-dlp would do late."""
+    """Do once what every job needs, and what yt-dlp would do late in each of them."""
     yt_dlp.globals.plugin_dirs.value = []
     sandbox.refuse_downloaders()
     keep_subtitle_names()
@@ -446,10 +451,31 @@ def prepare() -> None:
     except (ImportError, AttributeError) as error:
         _log(f"This yt-dlp takes no PO tokens of Ingot: {error!r}")
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
-        _extractors[:] = ydl._ies.values()  # noqa: SLF001 - there is no public name for it
+        _extractors.update(ydl._ies)  # noqa: SLF001 - there is no public name for it
         ydl.get_info_extractor("Generic")
     for extractor in yt_dlp.extractor.gen_extractor_classes():
         extractor.suitable("http://host.invalid/")
+    # The extractors keep their patterns. What follows needs the room: Python remembers 512 others.
+    re.purge()
+    _rehearse()
+
+
+def _rehearse() -> None:
+    """Run one extraction that tells nobody, and leaves the extractors as they were."""
+    global _output
+    extractors, output = dict(_extractors), _output
+    _output = os.open(os.devnull, os.O_WRONLY)
+    try:
+        tls_contexts.share()
+        rehearse(Extraction, _FFMPEG)
+    except Exception as error:
+        _log(f"Each extraction takes longer, because this yt-dlp cannot rehearse one: {error!r}")
+    finally:
+        os.close(_output)
+        _output = output
+        # It replaced those that it used by instances of its own.
+        _extractors.clear()
+        _extractors.update(extractors)
 
 
 def serve() -> None:
@@ -475,6 +501,8 @@ def _extract() -> None:
     sandbox.confine_process(request)
     os.chdir(request.cache)
     os.environ.update(HOME=request.cache, TMPDIR=request.cache, DENO_DIR=request.cache)
+    # Python remembers the one that was found before the fork.
+    tempfile.tempdir = None
     extraction: Extraction | None = None
     try:
         sandbox.trust(request)

@@ -6,7 +6,7 @@ Only `child_main.py` imports yt-dlp. So whatever yt-dlp or a site does, the work
 but lines of JSON (`session.py`).
 
 Children are forked from a process that has done the imports (process/fork_server.py). With
-`extractor_prewarm` there always is one, which saves the first job after a pause 0.7 s.
+`extractor_prewarm` there always is one, which saves the first job after a pause 0.8 s.
 
 Each job has a directory of its own for what yt-dlp, deno and libraries keep, and it is removed with
 the job. If jobs shared one, a job whose parser was taken over could leave the next ones a player's
@@ -216,7 +216,7 @@ class ExtractorPool:
 
     def _arguments(self) -> Sequence[str]:
         place = self._installed()
-        return () if place is None else (str(place),)
+        return (ffmpeg_program(self._settings), *(() if place is None else (str(place),)))
 
 
 @functools.cache

@@ -19,6 +19,7 @@ import yt_dlp.downloader.external
 import yt_dlp.networking.common
 import yt_dlp.utils
 
+from ingot_server.extractor import tls_contexts
 from ingot_server.extractor.protocol import Request
 from ingot_server.process.confinement import Confinement, confine
 
@@ -120,3 +121,4 @@ def trust(request: Request) -> None:
     target.write_text("\n".join(texts))
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
         os.environ[name] = str(target)
+    tls_contexts.forget()
