@@ -190,6 +190,9 @@ class SeaweedFS:
             "s3.port.lance": 0,
             "master.telemetry": "false",
             "master.volumeSizeLimitMB": _VOLUME_MEGABYTES,
+            # Else one start in ten answers nothing for 15 s: a master that resumes as leader may do
+            # so before it listens for that. What it forgets, the volume servers tell it.
+            "master.resumeState": "false",
             "s3.localSocket": "run/s3.sock",
             "filer.localSocket": "run/filer.sock",
         }
