@@ -244,3 +244,21 @@ async def test_a_silent_redis_is_noticed(
         await redis.client_kill_filter(_id=client["id"])
     await holding(catalog)
     await until(lambda: catalog.get_from_memory(ID) is None)
+
+
+@pytest.mark.parametrize("loss", ["flush", "restart"])
+async def test_who_restores_what_redis_loses_hears_of_it(
+    blobs: Blobs, redis: Redis, settings: Settings, loss: str
+) -> None:
+    catalog = Catalog(blobs, redis, settings)
+    await catalog.start()
+    wakeup = redis.losses.wakeup()
+    assert not await wakeup.wait(0)
+    if loss == "flush":
+        await redis.flushall()
+    else:
+        for client in await redis.client_list(_type="pubsub"):
+            await redis.client_kill_filter(_id=client["id"])
+    assert await wakeup.wait(60)
+    assert not await wakeup.wait(0)
+    await catalog.close()
