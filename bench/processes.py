@@ -23,6 +23,8 @@ _ROLES = (
     ("worker", "worker"),
     ("valkey-server", "Redis"),
     ("weed", "S3"),
+    ("minio", "S3"),
+    ("bench.origin", "source"),
     ("up", "up"),
 )
 
