@@ -8,7 +8,6 @@ what the library takes of it.
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -24,9 +23,9 @@ from bench.held_job import held_job
 from bench.known_caller import SETTINGS
 from bench.processes import memory_bytes, processor_seconds
 from bench.raw_watches import ConnectWatch, GrpcWatches, Watches, watching
-from bench.serving import serving
+from bench.serving import serving, serving_processes
 from ingot.v1 import job_pb2
-from tests.installation import Installation, descendants, installation
+from tests.installation import Installation, installation
 
 FEW = 50
 WATCHERS = 1_000
@@ -43,7 +42,7 @@ Job = Callable[[str], AbstractAsyncContextManager[Ending]]
 
 async def main() -> None:
     async with serving("bench.bare_watch") as address:
-        pids = [pid for pid in descendants(os.getpid()) if is_bare_watch(pid)]
+        pids = serving_processes("bench.bare_watch")
         job = partial(bare_job, address)
         await measure_end("a bare handler", GrpcWatches, address, pids, job)
     with tempfile.TemporaryDirectory() as directory:
@@ -125,7 +124,3 @@ async def bare_job(address: str, name: str) -> AsyncIterator[Ending]:
 
 def address_of(kind: type[Watches], ingot: Installation) -> str:
     return ingot.wait_for(rf"^{kind.address}\s+(\S+)")[1]
-
-
-def is_bare_watch(pid: int) -> bool:
-    return b"bench.bare_watch" in Path(f"/proc/{pid}/cmdline").read_bytes()

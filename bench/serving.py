@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from tests.installation import command_line, descendants
 
 
 @asynccontextmanager
@@ -20,3 +23,8 @@ async def serving(module: str, *arguments: str) -> AsyncIterator[str]:
     finally:
         process.kill()
         await process.wait()
+
+
+def serving_processes(module: str) -> list[int]:
+    """Process ids of what `serving` runs of a module."""
+    return [pid for pid in descendants(os.getpid()) if module in command_line(pid)]
