@@ -177,7 +177,8 @@ class UploadMethods:
                 if chunk.offset != writer.offset:
                     await writer.flush()
                     raise offset_mismatch(upload_id, writer.offset)
-                if (size := writer.offset + len(chunk.data)) > limit:
+                data = chunk.data  # each access copies it
+                if (size := writer.offset + len(data)) > limit:
                     await writer.discard()
                     await self._uploads.remove(upload_id)
                     check_size(size, self._settings)
@@ -186,8 +187,8 @@ class UploadMethods:
                         f"More than the announced {announced} bytes arrived. Upload the file "
                         "again under another upload id.",
                     )
-                if chunk.data:
-                    await writer.write(chunk.data)
+                if data:
+                    await writer.write(data)
         except asyncio.CancelledError:
             # The bytes that arrived before the connection broke need not be sent again.
             _flush_later(writer)
