@@ -1,6 +1,6 @@
 """The program that `prepared_programs.py` starts: it forks a whole fork server for each connection.
 
-    python -I prepared_process.py PROGRAM
+    python -I prepared_process.py PROGRAM ARGUMENT...
 
 Standard input is the socket that it listens on. It prepares PROGRAM at the first connection.
 """
@@ -21,13 +21,13 @@ from ingot_server.process.launch import die_with_parent
 _MESSAGE_BYTES = 4096
 
 
-def main(program: str) -> None:
+def main(program: str, *arguments: str) -> None:
     listener = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
     select.select([listener], [], [])
-    serve = prepare(program)
+    serve = prepare(program, *arguments)
     if "yt_dlp" in sys.modules:
         _search_a_page()
         gc.collect()

@@ -16,16 +16,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
 
+from ingot_server.config import Settings
 from ingot_server.extractor import pool
 from ingot_server.probe import prober
 from ingot_server.process import fork_server
 from ingot_server.process.child import ENVIRONMENT
+from ingot_server.process.ffmpeg_program import ffmpeg_program
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
 
@@ -33,7 +35,11 @@ DIRECTORY: Final = "PREPARED_PROGRAMS"
 """The variable that names the directory of the sockets. Without it nothing is prepared."""
 
 _PROCESS: Final = str(Path(__file__).with_name("prepared_process.py"))
-_PROGRAMS: Final = (pool._PROGRAM, prober._PROGRAM)
+_PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    pool._PROGRAM: (ffmpeg_program(Settings()),),
+    prober._PROGRAM: (),
+}
+"""The programs that are prepared, and the arguments that they are prepared with."""
 
 
 @contextlib.contextmanager
@@ -41,12 +47,12 @@ def prepared_programs() -> Iterator[None]:
     """Let the fork servers of this process, and of the workers that it starts, be prepared ones."""
     # A socket's path may be no longer than 104 bytes, so not below pytest's own directories.
     with tempfile.TemporaryDirectory(prefix="ingot-") as directory, contextlib.ExitStack() as stack:
-        for program in _PROGRAMS:
+        for program, arguments in _PROGRAMS.items():
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
                 listener.bind(_socket(directory, program))
                 listener.listen()
                 process = subprocess.Popen(
-                    launch_command(sys.executable, "-I", _PROCESS, program),
+                    launch_command(sys.executable, "-I", _PROCESS, program, *arguments),
                     stdin=listener.fileno(),
                     stdout=subprocess.DEVNULL,
                     env=dict(ENVIRONMENT),
@@ -71,7 +77,7 @@ def _socket(directory: str, program: str) -> str:
 
 
 class _Prepared(fork_server._Parent):
-    """A process to fork from; a prepared one, if there is one for the program."""
+    """A process to fork from; a prepared one, if there is one for the program and its arguments."""
 
     @classmethod
     async def launch(
@@ -81,7 +87,7 @@ class _Prepared(fork_server._Parent):
         limits: Limits,
         network: fork_server._ChosenNetwork,
     ) -> Self:
-        if program not in _PROGRAMS or arguments or DIRECTORY not in os.environ:
+        if _PROGRAMS.get(program) != arguments or DIRECTORY not in os.environ:
             return await super().launch(program, arguments, limits, network)
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.connect(_socket(os.environ[DIRECTORY], program))
