@@ -243,6 +243,25 @@ async def test_a_start_that_is_cancelled_leaves_nothing(server: ForkServer, dela
         await until(lambda: set(descendants(parent)) == {child.pid})
 
 
+@pytest.mark.parametrize("delay", [0, 0.001, 0.003])
+async def test_a_server_that_closes_after_a_cancelled_start_leaves_nothing(
+    program: str, delay: float
+) -> None:
+    others = set(descendants(os.getpid()))
+    server = ForkServer(program, limits=LIMITS)
+    server.start()
+    async with await server.start_child() as child:
+        parent = await evaluated(child, "os.getppid()")
+    starting = asyncio.create_task(server.start_child())
+    await asyncio.sleep(delay)
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await (await starting).close()
+    await server.close()
+    assert not is_running(parent), "it ends although no end of the child was reported"
+    await until(lambda: set(descendants(os.getpid())) <= others)
+
+
 @pytest.mark.skipif(not network_namespace.is_available(), reason="no network namespaces here")
 async def test_a_worker_that_stops_during_the_start_leaves_no_traceback(program: str) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -244,7 +244,7 @@ class _Parent:
 
     def end_when_unused(self) -> None:
         """Look at it now and again; end it if it has no child and was not used since the last."""
-        if not (self.was_used or self._children):
+        if not (self.was_used or self._has_children()):
             self._close()
         if not self.ended:
             self.was_used = False
@@ -253,7 +253,7 @@ class _Parent:
     async def retire(self) -> None:
         """Fork no more; end when no child is left. Returns at once if one is."""
         self._retired = True
-        if not self._children:
+        if not self._has_children():
             self._close()
             await self._process.wait()
 
@@ -282,8 +282,12 @@ class _Parent:
             self._children.pop(number).fail(f"it could not be forked: {message['error']}")
         else:
             self._children.pop(number).end(message["code"])
-        if self._retired and not self._children:
+        if self._retired and not self._has_children():
             self._close()
+
+    def _has_children(self) -> bool:
+        """Return whether anyone has a child of it, or waits for one."""
+        return not all(child.abandoned for child in self._children.values())
 
     def _close(self) -> None:
         if self.ended:

@@ -28,6 +28,11 @@ class ForkedChild:
     def returncode(self) -> int | None:
         return self._code.result() if self._code.done() else None
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it has gone who wanted it, before it started."""
+        return self._pid.cancelled()
+
     async def wait_until_started(self) -> None:
         """Wait until it is in a process group of its own. Raises ChildError if it never is."""
         await self._pid
@@ -41,8 +46,7 @@ class ForkedChild:
             self._expect_end(self)
 
     def start(self, pid: int) -> None:
-        if self._pid.cancelled():
-            # Whoever wanted it has gone.
+        if self.abandoned:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         else:
