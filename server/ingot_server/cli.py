@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import dataclasses
 import functools
-import importlib.metadata
 import logging
 import os
 import sys
@@ -21,7 +20,6 @@ from ingot_server.caller_limits import LIMITS
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.event_log import EventLogger, JsonFormatter, TextFormatter
-from ingot_server.extractor.versions import ExtractorError
 from ingot_server.log_events import Event
 from ingot_server.output import open_missing_descriptors, write_lossily
 from ingot_server.process.init import continue_as_child_of_init
@@ -86,9 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Failure as failure:
         print(f"ingot-server: {reason_name(failure.reason)}: {failure.message}", file=sys.stderr)
         sys.exit(1)
-    except ExtractorError as error:
-        print(f"ingot-server: {error}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -137,6 +132,16 @@ def keep_out_opentelemetry() -> None:
     sys.modules["opentelemetry"] = None  # type: ignore[assignment] # `import` fails then
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then: that takes 3 MiB, which `up` would keep."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(version("ingot-server"))
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -145,7 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Each setting is an environment variable; docs/settings.md lists them all.",
     )
     parser.add_argument(
-        "-V", "--version", action="version", version=importlib.metadata.version("ingot-server")
+        "-V", "--version", action=_Version, nargs=0, help="show the version and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -419,6 +424,16 @@ def _token(_: Settings, options: argparse.Namespace) -> None:
 
 
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:
+    from ingot_server.extractor.versions import ExtractorError
+
+    try:
+        _manage_extractor(settings, options)
+    except ExtractorError as error:
+        print(f"ingot-server: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _manage_extractor(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server.extractor import update as extractor_update
     from ingot_server.extractor.versions import Versions
     from ingot_server.source_settings import read_source_settings
