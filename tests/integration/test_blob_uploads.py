@@ -160,6 +160,21 @@ async def test_what_arrives_changed_is_refused(
         await blobs.close()
 
 
+async def test_a_part_that_fails_ends_the_wait_for_the_next(settings: Settings) -> None:
+    def flip(method: str, body: bytes) -> bytes:
+        return body[:-1] + b"!" if method == "PUT" and len(body) == PART_OF_UNKNOWN else body
+
+    proxy = S3Proxy(settings.s3_endpoint, change=flip)
+    async with web_server(proxy.forward) as endpoint:
+        blobs = Blobs(settings.replace(s3_endpoint=endpoint))
+        await blobs.prepare()
+        content = Pending(bytes(PART_OF_UNKNOWN + 2))
+        with pytest.raises(Failure, match=r"BadDigest|XAmzContentChecksumMismatch"):
+            await blobs.upload("m/1", content, content_type=TYPE, size_bytes=None)
+        assert await uploads(blobs) == []
+        await blobs.close()
+
+
 async def test_a_part_that_is_lost_is_noticed(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

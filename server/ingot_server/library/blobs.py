@@ -50,7 +50,6 @@ _PREPARING: Final = "preparing"
 _START_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.2
 _ABORT_SECONDS: Final = 5
-_PARTS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,15 +249,12 @@ class Blobs(Bucket):
         announced for content that is complete, None for content that may grow; Failure TRUNCATED
         for another size. `seen` gets all bytes once, in order, in another thread.
         """
-        # A growing file arrives more slowly than parts are sent one after another.
-        at_once = 1 if size_bytes is None else _PARTS_AT_ONCE
         upload = MultipartUpload(
             self._s3,
             key,
             content,
             content_type,
             max_size=self._max_size,
-            parts_at_once=at_once,
             checks_crc32=self._checks_crc32,
             seen=seen,
         )

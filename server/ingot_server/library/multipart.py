@@ -6,7 +6,7 @@ sent, and the second time it comes from the page cache. So parts can be large, a
 The SDK's own `put_object` was measured and is not used. For 16 uploads it needs 217 MiB of memory,
 this module 80 when parts of 5 MiB were in memory. It also hashes each part with SHA-256. When the
 content raises, its parallel uploads leave threads and parts behind. MinIO receives 120 MB/s in
-parts one after another, and 200 MB/s in two parts at once, which needs content that is complete.
+parts one after another, and 200 MB/s in two parts at once, as far as they are there.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ PART_OF_UNKNOWN: Final = 16 << 20
 # So many parts are few enough; after the last byte has arrived, one of them is still to be sent.
 _PARTS: Final = 50
 _LARGE_PART: Final = 64 << 20
+# A third gains little more.
+_PARTS_AT_ONCE: Final = 2
 _MEBIBYTE: Final = 1 << 20
 _CHUNK_BYTES: Final = 256 << 10
 
@@ -83,7 +85,7 @@ class UploadAborted(Exception):
 class MultipartUpload:
     """One upload of `content`; `send` blocks, and belongs to one thread.
 
-    Content that is smaller than a part is one PUT; otherwise `parts_at_once` are on their way.
+    Content that is smaller than a part is one PUT; otherwise up to two parts are on their way.
     `max_size` is how large content of unknown size may be. `seen` gets all bytes, in order.
     `checks_crc32` is whether the server refuses what does not have the CRC32 that was announced.
     Setting `aborted`, from any thread, ends the upload before the next part; `close` ends one that
@@ -98,7 +100,6 @@ class MultipartUpload:
         content_type: str,
         *,
         max_size: int,
-        parts_at_once: int,
         checks_crc32: bool,
         seen: Callable[[bytes], object],
     ) -> None:
@@ -109,7 +110,6 @@ class MultipartUpload:
         self._content_type = content_type
         self._max_size = max_size
         self._seen = seen
-        self._parts_at_once = parts_at_once
         self._upload_id = ""
         self._checks_crc32 = checks_crc32
         self._checksums: list[Checksum] = []
@@ -174,17 +174,27 @@ class MultipartUpload:
                 query = {"partNumber": str(len(self._checksums) + 1), "uploadId": self._upload_id}
                 part = self._prepare(end, {}, query)
                 sending.append(self._s3.calls.submit(part, self._call()))
-                if len(sending) == self._parts_at_once:
+                sending[-1].add_done_callback(self._stop_waiting_if_failed)
+                if len(sending) == _PARTS_AT_ONCE:
                     self._etags.append(sending.popleft().result().etag)
                 end = self._wait(self._size + part_bytes)
             while sending:
                 self._etags.append(sending.popleft().result().etag)
-        finally:
+        except BaseException:
             wait(sending)  # so that no part arrives after the upload was aborted
+            for each in sending:
+                if not (self.aborted or each.cancelled()):
+                    each.result()  # raises what has ended the wait for content
+            raise
         self._written = True
         self._answer = self._s3.guarded(
             partial(complete, self._s3, name, self._upload_id, self._etags, self._checksums)
         )
+
+    def _stop_waiting_if_failed(self, part: Future[Answer]) -> None:
+        """End a wait for content that would be sent in vain; `part` says why."""
+        if not part.cancelled() and part.exception() is not None:
+            self._content.close()
 
     def _wait(self, end: int) -> int:
         available = self._content.wait(end)
