@@ -62,7 +62,9 @@ class BucketPlace:
             chunks = verified(source.chunks(file.key), file, count)
             content = VerifiedContent(chunks, file.size_bytes, self._scratch)
             kind = file.content_type or _CONTENT_TYPE
-            await self.blobs.upload(file.key, content, content_type=kind, size_bytes=None)
+            await self.blobs.upload(
+                file.key, content, content_type=kind, size_bytes=None, parts_at_once=1
+            )
 
     async def _copy(
         self, file: NamedFile, source: BucketPlace, count: Callable[[int], object]

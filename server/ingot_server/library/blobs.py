@@ -40,7 +40,7 @@ from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
 from ingot_server.library.bucket_probe import probe_bucket
 from ingot_server.library.bucket_settings import read_bucket_settings
 from ingot_server.library.conditional_writes import put
-from ingot_server.library.multipart import Content, MultipartUpload, StoredBlob
+from ingot_server.library.multipart import PARTS_AT_ONCE, Content, MultipartUpload, StoredBlob
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, SMALL_BYTES, etag_of
 from ingot_server.outage import Outage
 
@@ -241,6 +241,7 @@ class Blobs(Bucket):
         content_type: str,
         size_bytes: int | None,
         seen: Callable[[bytes], object] = lambda _: None,
+        parts_at_once: int = PARTS_AT_ONCE,
     ) -> StoredBlob:
         """Upload `content` to its end under a new key, and close it.
 
@@ -248,6 +249,7 @@ class Blobs(Bucket):
         left in the bucket, unless the server cannot be reached. `size_bytes` is the size that was
         announced for content that is complete, None for content that may grow; Failure TRUNCATED
         for another size. `seen` gets all bytes once, in order, in another thread.
+        `parts_at_once` is 1 for content that keeps only the part that is being sent.
         """
         upload = MultipartUpload(
             self._s3,
@@ -255,6 +257,7 @@ class Blobs(Bucket):
             content,
             content_type,
             max_size=self._max_size,
+            parts_at_once=parts_at_once,
             checks_crc32=self._checks_crc32,
             seen=seen,
         )

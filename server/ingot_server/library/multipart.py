@@ -48,7 +48,7 @@ PART_OF_UNKNOWN: Final = 16 << 20
 _PARTS: Final = 50
 _LARGE_PART: Final = 64 << 20
 # A third gains little more.
-_PARTS_AT_ONCE: Final = 2
+PARTS_AT_ONCE: Final = 2
 _MEBIBYTE: Final = 1 << 20
 _CHUNK_BYTES: Final = 256 << 10
 
@@ -85,7 +85,7 @@ class UploadAborted(Exception):
 class MultipartUpload:
     """One upload of `content`; `send` blocks, and belongs to one thread.
 
-    Content that is smaller than a part is one PUT; otherwise up to two parts are on their way.
+    Content that is smaller than a part is one PUT; else up to `parts_at_once` are on their way.
     `max_size` is how large content of unknown size may be. `seen` gets all bytes, in order.
     `checks_crc32` is whether the server refuses what does not have the CRC32 that was announced.
     Setting `aborted`, from any thread, ends the upload before the next part; `close` ends one that
@@ -100,6 +100,7 @@ class MultipartUpload:
         content_type: str,
         *,
         max_size: int,
+        parts_at_once: int,
         checks_crc32: bool,
         seen: Callable[[bytes], object],
     ) -> None:
@@ -110,6 +111,7 @@ class MultipartUpload:
         self._content_type = content_type
         self._max_size = max_size
         self._seen = seen
+        self._parts_at_once = parts_at_once
         self._upload_id = ""
         self._checks_crc32 = checks_crc32
         self._checksums: list[Checksum] = []
@@ -175,7 +177,7 @@ class MultipartUpload:
                 part = self._prepare(end, {}, query)
                 sending.append(self._s3.calls.submit(part, self._call()))
                 sending[-1].add_done_callback(self._stop_waiting_if_failed)
-                if len(sending) == _PARTS_AT_ONCE:
+                if len(sending) == self._parts_at_once:
                     self._etags.append(sending.popleft().result().etag)
                 end = self._wait(self._size + part_bytes)
             while sending:
