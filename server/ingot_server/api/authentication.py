@@ -119,7 +119,7 @@ class Authentication:
                 caller = dataclasses.replace(caller, limits=self._local_limits)
         if scope is not None:
             caller.require(scope)
-        if self._rates is not None and not self._rates.pass_at_once(caller):
+        if self._rates is not None:
             await self._rates.count(caller)
         return caller
 

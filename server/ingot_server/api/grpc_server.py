@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ingot.v1 import reason_pb2
 from ingot_server.api.authentication import Authentication
@@ -99,9 +99,8 @@ class ApiServer:
             )
         )
         handlers = _Handlers(self._calls, settings, authentication)
-        self._server.add_generic_rpc_handlers(
-            [*(handlers.of(service) for service in services), self._health.handler()]
-        )
+        self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(
             (*(service.descriptor.full_name for service in services), health.SERVICE_NAME),
             self._server,

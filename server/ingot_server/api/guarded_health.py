@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
-import grpc
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health
 
 RequireCaller: TypeAlias = Callable[[str, Any], Awaitable[None]]
 """Takes the name of a service, as in the setting `open_services`, and the context of a call of it.
@@ -23,20 +22,6 @@ class GuardedHealth(health.aio.HealthServicer):
     def __init__(self, require: RequireCaller) -> None:
         super().__init__()
         self._require = require
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return what finds the methods by name.
-
-        The function generated for that registers each method with grpc.aio as well. For every call
-        of any service, grpc.aio then waits for a next call of each registered method anew.
-        """
-        serialize = health_pb2.HealthCheckResponse.SerializeToString
-        parse = health_pb2.HealthCheckRequest.FromString
-        check: Any = grpc.unary_unary_rpc_method_handler(self.Check, parse, serialize)
-        watch: Any = grpc.unary_stream_rpc_method_handler(self.Watch, parse, serialize)
-        return grpc.method_handlers_generic_handler(
-            health.SERVICE_NAME, {"Check": check, "Watch": watch}
-        )
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's
         await self._require(_NAME, context)
