@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingot_server.library.checksums import Checksum, Crc32, Md5, of_parts
+from ingot_server.library.checksums import Checksum, Crc32, Md5, composite
 
 PART = b"a" * (5 << 20)
 
@@ -27,4 +27,4 @@ def test_checksums_are_those_of_the_server(
     for begin in range(0, len(PART), 1000):
         checksum.update(PART[begin : begin + 1000])
     assert checksum.header == header
-    assert of_parts([checksum, kind(b"x")]) == whole
+    assert composite([checksum, kind(b"x")]) == whole

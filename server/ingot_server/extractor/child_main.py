@@ -76,11 +76,11 @@ from ingot_server.extractor.po_tokens import PoTokens, register_provider
 from ingot_server.extractor.presentation import TRACK, LiveStream, Track
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
-from ingot_server.extractor.rehearsal import rehearse
 from ingot_server.extractor.renditions import correct_formats
 from ingot_server.extractor.shortfall import Announced, shortfall, watch_youtube
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 from ingot_server.extractor.unchanged_urls import keep_urls
+from ingot_server.extractor.warm_up import warm_up
 from ingot_server.live_streams import is_live_stream
 
 if TYPE_CHECKING:
@@ -457,19 +457,19 @@ def prepare() -> None:
         extractor.suitable("http://host.invalid/")
     # The extractors keep their patterns. What follows needs the room: Python remembers 512 others.
     re.purge()
-    _rehearse()
+    _warm_up()
 
 
-def _rehearse() -> None:
-    """Run one extraction that tells nobody, and leaves the extractors as they were."""
+def _warm_up() -> None:
+    """Run one extraction whose responses are discarded; leave the extractors as they were."""
     global _output
     extractors, output = dict(_extractors), _output
     _output = os.open(os.devnull, os.O_WRONLY)
     try:
         tls_contexts.share()
-        rehearse(Extraction, _FFMPEG)
+        warm_up(Extraction, _FFMPEG)
     except Exception as error:
-        _log(f"Each extraction takes longer, because this yt-dlp cannot rehearse one: {error!r}")
+        _log(f"Each extraction takes longer, because this yt-dlp cannot be warmed up: {error!r}")
     finally:
         os.close(_output)
         _output = output

@@ -1,8 +1,8 @@
 """Checksums by which an S3 server refuses a body that was changed on its way.
 
 CRC32 takes a seventh of the processor time of MD5, which is 1.4 s for 1 GB. MD5 is for servers that
-do not check CRC32. Of an object in parts, the server returns the checksum of the checksums of the
-parts, a dash, and their number, which proves that all of them are there, in order
+do not check CRC32. Of an object in parts, the server returns the composite checksum: the checksum
+of the checksums of the parts, a dash, and their number. It proves that all are there, in order
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
 """
 
@@ -62,7 +62,7 @@ class Md5:
 Checksum: TypeAlias = Crc32 | Md5
 
 
-def of_parts(parts: Sequence[Checksum]) -> str:
-    """Return what the server says of an object that was completed from `parts`."""
+def composite(parts: Sequence[Checksum]) -> str:
+    """Return the composite checksum of an object that was completed from `parts`."""
     whole = type(parts[0])(b"".join(part.digest() for part in parts))
     return f"{whole}-{len(parts)}"

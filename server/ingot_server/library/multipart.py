@@ -31,7 +31,7 @@ from ingot_server.library.checksums import (
     Checksum,
     Crc32,
     Md5,
-    of_parts,
+    composite,
 )
 from ingot_server.library.interruptible import Call
 from ingot_server.library.multipart_completion import Answer, complete
@@ -255,7 +255,7 @@ class MultipartUpload:
 
         Each part was checked on arrival. The checksum of all proves that they are there, in order.
         """
-        checksum = of_parts(self._checksums) if self._upload_id else str(self._checksums[0])
+        checksum = composite(self._checksums) if self._upload_id else str(self._checksums[0])
         etag = self._answer.etag
         if etag and self._checksum_said(etag, etag_is_md5=etag_is_md5) == checksum:
             return StoredBlob(self._size, etag)

@@ -41,9 +41,9 @@ _ATTEMPTS: Final = 2
 # After these times without a response, the process to fork from hangs, and is killed.
 _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 5.0
-# How often an unused process is looked for. One that was not used since the last look ends: so the
+# How often an idle process is looked for. One that was not used since the last look ends: so the
 # jobs of a service that gets one every few minutes still find it, at night it takes no memory.
-_UNUSED_SECONDS: Final = 300.0
+_IDLE_SECONDS: Final = 300.0
 
 
 class ChildNetwork(Protocol):
@@ -148,7 +148,7 @@ class ForkServer:
                 if parent is not None:
                     await parent.retire()
                 if not self._kept:
-                    self._parent.end_when_unused()
+                    self._parent.end_when_idle()
             assert self._parent is not None
             self._parent.was_used = True
             return self._parent
@@ -242,13 +242,13 @@ class _Parent:
             raise ChildError("it could not be forked in time") from None
         return child
 
-    def end_when_unused(self) -> None:
+    def end_when_idle(self) -> None:
         """Look at it now and again; end it if it has no child and was not used since the last."""
         if not (self.was_used or self._has_children()):
             self._close()
         if not self.ended:
             self.was_used = False
-            self._loop.call_later(_UNUSED_SECONDS, self.end_when_unused)
+            self._loop.call_later(_IDLE_SECONDS, self.end_when_idle)
 
     async def retire(self) -> None:
         """Fork no more; end when no child is left. Returns at once if one is."""

@@ -1,4 +1,4 @@
-"""An extraction in the process that children are forked from, so that none of theirs is the first.
+"""Warm-up: an extraction in the process that children are forked from, before the first of theirs.
 
 At first use, yt-dlp compiles patterns and imports modules, Python makes parsers of dates, and
 OpenSSL loads the authorities: 90 ms that each child would take again. This extraction, of HLS, gets
@@ -6,8 +6,8 @@ its answers from memory. It makes no sockets, and starts no threads that outlive
 
     master.m3u8 -> variant.m3u8 -> two segments
 
-A web page is not rehearsed: yt-dlp would import all extractors that know embedded players, which
-takes 0.4 s and 20 MiB.
+It is not of a web page: for one, yt-dlp would import all extractors that know embedded players,
+which takes 0.4 s and 20 MiB.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
 from ingot_server.extractor.protocol import Request
 
-_SITE: Final = "http://rehearsal.invalid"
+_SITE: Final = "http://warm-up.invalid"
 _PLAYLIST_TYPE: Final = "application/vnd.apple.mpegurl"
 _ANSWERS: Final = {
     "/master.m3u8": (
@@ -53,7 +53,7 @@ _MEBIBYTE: Final = 1 << 20
 
 
 class MemoryRH(yt_dlp.networking.common.RequestHandler):  # type: ignore[misc] # untyped
-    """The only client of a rehearsal: it knows a few addresses and connects to none.
+    """The only client of a warm-up: it knows a few addresses and connects to none.
 
     yt-dlp requires that the name of a client ends so.
     """
@@ -77,7 +77,7 @@ class MemoryRH(yt_dlp.networking.common.RequestHandler):  # type: ignore[misc] #
         return yt_dlp.networking.common.Response(io.BytesIO(content), request.url, headers)
 
 
-def rehearse(extraction_of: Callable[[Request], Any], ffmpeg: str) -> None:
+def warm_up(extraction_of: Callable[[Request], Any], ffmpeg: str) -> None:
     """Ask `ffmpeg`, a path, for its version, which yt-dlp remembers, and run one extraction.
 
     `extraction_of` makes an `Extraction` of child_main.py. Raises anything if another version of
@@ -87,7 +87,7 @@ def rehearse(extraction_of: Callable[[Request], Any], ffmpeg: str) -> None:
         if not FFmpegPostProcessor(ydl).available:
             # It may be another time, so each child asks again.
             FFmpegPostProcessor._version_cache.pop(ffmpeg, None)  # noqa: SLF001 - has no other name
-    with tempfile.TemporaryDirectory(prefix="ingot-rehearsal-") as directory:
+    with tempfile.TemporaryDirectory(prefix="ingot-warm-up-") as directory:
         extraction = extraction_of(_request(directory))
         ydl = extraction.ydl
         # ffmpeg would have to repair what is not media at all.
