@@ -132,6 +132,12 @@ async def stored(client: Client, at: str, origin: Origin) -> dict[str, str]:
     }
 
 
+async def test_a_command_may_print_one_long_line(tmp_path: Path) -> None:
+    session = Session(tmp_path, {})
+    await session.run(Command("head -c 200000 /dev/zero | tr '\\0' x", ""))
+    assert session.output == 200_000 * "x"
+
+
 def test_another_output_than_the_page_shows_is_found(tmp_path: Path) -> None:
     session = Session(tmp_path, {"localhost:1": "127.0.0.1:2"})
     session.output = '{"id": "0pgcd3qe6q8fo1tbjl472todvg", "at": "127.0.0.1:2"}'
