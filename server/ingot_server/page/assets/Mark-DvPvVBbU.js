@@ -1,1 +1,0 @@
-import{Ft as e,Lt as t,Ot as n,Qt as r,hn as i,in as a,m as o,mn as s,pn as c,tn as l,zt as u}from"./index-DU2-Jzr7.js";var d=u(`<span><!> </span>`);function f(u,f){s(f,!0);var p=d(),m=l(p);o(m,{get name(){return f.look.icon}});var h=a(m,1,!0);i(p),r(()=>{n(p,1,`mark ${f.look.tone??``}`,`svelte-1hwge53`),e(h,f.look.text)}),t(u,p),c()}export{f as t};
